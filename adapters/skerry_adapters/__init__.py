@@ -1,0 +1,1 @@
+"""What connects the registry to the world: MQTT, the embedded broker, series stores."""

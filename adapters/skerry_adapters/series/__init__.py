@@ -1,0 +1,1 @@
+"""Where samples go: the embedded series store and InfluxDB."""

@@ -1,0 +1,1 @@
+"""The model of things: pure, synchronous, without I/O."""

@@ -1,0 +1,65 @@
+"""The base of every error that a caller may see; a subclass is a row that stands next to the code that raises it.
+
+SkerryError
+ +-- (rows of the model: ids, pointer, things, preconditions, ...)
+ +-- (rows of the service: auth, timeouts, stores)
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class SkerryError(Exception):
+    """An error with a code and a status in Ditto's table (ditto.md 1.9).
+
+    Keyword arguments fill the templates `message` and `description`; those named in `extras` also stand in the payload.
+    Pass `description=` to replace the class's own. `headers` travel with the answer (an ETag with a 412, say).
+    """
+
+    code: ClassVar[str] = "internalerror"
+    status: ClassVar[int] = 500
+    message: ClassVar[str] = "The server failed to answer."
+    description: ClassVar[str | None] = None
+    extras: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *, headers: dict[str, str] | None = None, **facts: Any) -> None:
+        """Fill the templates with `facts`."""
+        self.facts = facts
+        self.headers = headers or {}
+        super().__init__(self.text)
+
+    @property
+    def text(self) -> str:
+        """The message, filled in."""
+        return self.message.format_map(_Facts(self.facts))
+
+    def payload(self) -> dict[str, Any]:
+        """The error in Ditto's shape: {status, error, message, description?, ...extras}."""
+        body: dict[str, Any] = {"status": self.status, "error": self.code, "message": self.text}
+        description = self.facts.get("description", self.description)
+        if description is not None:
+            body["description"] = description.format_map(_Facts(self.facts))
+        for name in self.extras:
+            if name in self.facts:
+                body[name] = self.facts[name]
+        return body
+
+
+class _Facts(dict[str, Any]):
+    """Facts for `str.format_map`: a name without a fact stays as it is written."""
+
+    def __missing__(self, key: str) -> str:
+        """Keep the placeholder."""
+        return "{" + key + "}"
+
+
+def rows() -> list[type[SkerryError]]:
+    """Every error row that the imported modules define, by code."""
+    found: list[type[SkerryError]] = []
+    waiting = [SkerryError]
+    while waiting:
+        row = waiting.pop()
+        found.append(row)
+        waiting.extend(row.__subclasses__())
+    return sorted(set(found), key=lambda row: (row.status, row.code))

@@ -1,0 +1,98 @@
+"""What moves: commands in, responses and events out; and what the store holds of an entity.
+
+Times are integers, microseconds since 1970-01-01T00:00:00Z. Paths are tuples of JSON-pointer segments, unescaped:
+`()` is the whole entity, `("features", "f", "properties", "power")` a property.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+Json: TypeAlias = Any
+Path: TypeAlias = tuple[str, ...]
+Micros: TypeAlias = int
+
+Kind: TypeAlias = Literal["thing", "policy"]
+Verb: TypeAlias = Literal["create", "retrieve", "modify", "merge", "delete"]
+Action: TypeAlias = Literal["created", "modified", "merged", "deleted"]
+
+
+class Command(Struct, frozen=True, kw_only=True):
+    """What somebody wants done with one entity.
+
+    `subjects`: who asks, the first being the default subject. `headers`: lower-case Ditto header names to text, as they
+    came in (if-match, condition, put-metadata, correlation-id ...). `observed`: when the device saw the values of a
+    telemetry change. `digest`: 64 bits that identify one delivery (see `Registry`); `redelivered`: the broker marked it so.
+    """
+
+    verb: Verb
+    id: str
+    subjects: tuple[str, ...]
+    kind: Kind = "thing"
+    path: Path = ()
+    value: Json | UnsetType = UNSET
+    headers: dict[str, str] = field(default_factory=dict)
+    observed: Micros | None = None
+    digest: int | None = None
+    redelivered: bool = False
+    origin: str | None = None
+
+
+class Event(Struct, kw_only=True, omit_defaults=True):
+    """One change of one entity, as the journal keeps it; `number` is its global place there, set once by the append.
+
+    `value`: the new value at `path` (created, modified), the merge patch (merged), nothing (deleted). `late`: telemetry
+    older than what the twin shows already, a patch at `path` that history takes and the twin does not. `metadata`: the
+    whole new `_metadata` of the thing where the change touched it.
+    """
+
+    kind: Kind
+    id: str
+    action: Action
+    revision: int
+    timestamp: Micros
+    path: Path = ()
+    value: Json | UnsetType = UNSET
+    headers: dict[str, str] = field(default_factory=dict)
+    observed: Micros | None = None
+    late: Json | UnsetType = UNSET
+    digest: int | None = None
+    metadata: Json | UnsetType = UNSET
+    number: int = 0
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """What is known of one entity: its document (None: never made, or deleted), revision and times.
+
+    Documents are never changed in place: `apply` copies along the changed path and shares the rest. `observed`: feature
+    id -> top-level property -> the device time of the value shown (only where telemetry brought one).
+    """
+
+    kind: Kind
+    id: str
+    document: dict[str, Any] | None = None
+    revision: int = 0
+    number: int = 0
+    created: Micros = 0
+    modified: Micros = 0
+    metadata: Json | None = None
+    observed: dict[str, dict[str, Micros]] = field(default_factory=dict)
+
+
+class Response(Struct, frozen=True, kw_only=True):
+    """The answer to one command. `value` is UNSET for an empty body (204). `etag` includes its quotes."""
+
+    status: int
+    value: Json | UnsetType = UNSET
+    etag: str | None = None
+    revision: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """What a command comes to: the answer, and the event that must be durable before it is given (None: no change)."""
+
+    response: Response
+    event: Event | None = None

@@ -1,0 +1,1 @@
+"""The service: journal, stores, HTTP edge, wiring, the skerry command."""

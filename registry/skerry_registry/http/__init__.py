@@ -1,0 +1,1 @@
+"""The HTTP edge: URL and body to command, response to HTTP."""

@@ -1,0 +1,1 @@
+"""The journal: group commit, followers with cursors, retention."""

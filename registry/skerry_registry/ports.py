@@ -1,0 +1,108 @@
+"""What the registry asks of the outside, and what it hands to the edges: structural protocols, no code."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias
+
+from skerry.errors import SkerryError
+from skerry.signals import Command, Event, Held, Kind, Micros, Response
+
+Clock: TypeAlias = Callable[[], Micros]
+NewId: TypeAlias = Callable[[], str]
+
+Handle: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Response | SkerryError]]]
+"""The one door, for many commands at once: each stands alone, all share one group commit; answers in order."""
+
+
+class RevisionConflict(Exception):  # noqa: N818 - a fact between store and registry, never shown
+    """Another writer has changed the entity: load it again and decide anew."""
+
+    def __init__(self, kind: Kind, id: str) -> None:  # noqa: A002
+        """Name the entity."""
+        super().__init__(f"{kind} {id} was changed by another writer")
+        self.kind = kind
+        self.id = id
+
+
+class StoreUnavailable(SkerryError):
+    """Nothing was stored: the disk is full, the store is away. Cured without a restart."""
+
+    code = "store.unavailable"
+    status = 503
+    message = "The change was not stored: {reason}"
+    description = "Nothing was changed. Try again; the operator finds the cause in the log and under /health."
+
+
+class Store(Protocol):
+    """The journal and the snapshots of one data directory or database. Every contract test runs on each implementation.
+
+    Entering opens (migrates, locks out a second writer), leaving closes.
+    """
+
+    async def __aenter__(self) -> Store: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Store all events durably in one transaction, or none; then each has its `number`, gap-free, in order.
+
+        Concurrent calls share one commit (group commit). Raises RevisionConflict when an event's revision is not the
+        entity's newest + 1, StoreUnavailable when nothing could be written.
+        """
+        ...
+
+    async def load(self, kind: Kind, id: str) -> Held:  # noqa: A002
+        """The newest state: snapshot plus the events after it. Revision 0 and no document for what never was."""
+        ...
+
+    async def save(self, held: Sequence[Held], upto: int) -> None:
+        """Write snapshots; promise that every entity changed by events numbered <= `upto` has a current one."""
+        ...
+
+    async def recover(self) -> list[Held]:
+        """The entities whose snapshot lags, brought up to date from the journal (at the start, after a crash)."""
+        ...
+
+    async def last(self) -> int:
+        """The newest event's number; 0 for an empty journal."""
+        ...
+
+    async def oldest(self) -> int:
+        """The number of the oldest event that is kept; last() + 1 when none is."""
+        ...
+
+    async def read(self, after: int, limit: int) -> list[Event]:
+        """Events numbered > `after`, in order, at most `limit`."""
+        ...
+
+    async def history(self, kind: Kind, id: str, first: int, last: int) -> list[Event]:  # noqa: A002
+        """The kept events of one entity with revisions first..last, in order."""
+        ...
+
+    async def ids(self, kind: Kind, after: str, limit: int) -> list[str]:
+        """Ids of existing (not deleted) entities > `after`, sorted, at most `limit`; includes what `save` has not yet seen."""
+        ...
+
+    async def count(self, kind: Kind) -> int:
+        """How many entities of the kind exist."""
+        ...
+
+    async def seen(self, keys: Sequence[tuple[Micros, int]]) -> set[tuple[Micros, int]]:
+        """Which of these (observed, digest) pairs a kept event already carries."""
+        ...
+
+    async def deliveries(self, limit: int) -> list[int]:
+        """The newest digests of events without an observed time, newest last."""
+        ...
+
+    async def cursor(self, name: str) -> int:
+        """Where the named consumer stands: the number of the last event it has dealt with (0 at first)."""
+        ...
+
+    async def move_cursor(self, name: str, number: int) -> None:
+        """Remember it durably."""
+        ...
+
+    async def trim(self, before: int) -> int:
+        """Forget events numbered < `before` (never those that a snapshot still needs); answers how many."""
+        ...

@@ -1,0 +1,1 @@
+"""Types: JSON Schemas that say what a thing must look like."""
