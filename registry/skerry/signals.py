@@ -6,9 +6,12 @@ Times are integers, microseconds since 1970-01-01T00:00:00Z. Paths are tuples of
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType, field
+
+from skerry.errors import SkerryError
 
 Json: TypeAlias = Any
 Path: TypeAlias = tuple[str, ...]
@@ -96,3 +99,9 @@ class Decision(Struct, frozen=True, kw_only=True):
 
     response: Response
     event: Event | None = None
+
+
+Clock: TypeAlias = Callable[[], Micros]
+NewId: TypeAlias = Callable[[], str]
+Handle: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Response | SkerryError]]]
+"""The one door, for many commands at once: each stands alone, all share one group commit; answers in order."""

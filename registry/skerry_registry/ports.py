@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Protocol
 
 from skerry.errors import SkerryError
-from skerry.signals import Command, Event, Held, Kind, Micros, Response
-
-Clock: TypeAlias = Callable[[], Micros]
-NewId: TypeAlias = Callable[[], str]
-
-Handle: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Response | SkerryError]]]
-"""The one door, for many commands at once: each stands alone, all share one group commit; answers in order."""
-
+from skerry.signals import Event, Held, Kind, Micros
 
 class RevisionConflict(Exception):  # noqa: N818 - a fact between store and registry, never shown
     """Another writer has changed the entity: load it again and decide anew."""

@@ -1,0 +1,33 @@
+"""A message from a device, on its way from a broker (ours or another) to the one door."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+
+
+class Inbound(Struct, frozen=True, kw_only=True):
+    """One PUBLISH as it arrived. `mid`: the packet id (0 at QoS 0); `redelivered`: its DUP flag.
+
+    `subjects`: whom the device is authenticated as; empty on an external broker, which hides the publisher.
+    `response_topic` and `correlation`: MQTT 5's, None without.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    mid: int = 0
+    redelivered: bool = False
+    retained: bool = False
+    subjects: tuple[str, ...] = ()
+    response_topic: str | None = None
+    correlation: bytes | None = None
+
+
+Take: TypeAlias = Callable[[Sequence[Inbound]], Awaitable[None]]
+"""Deal with the messages, in order. When it returns, each is committed or kept as a dead letter: acknowledge them all.
+
+It does not return before that: while the store is away (full disk) it waits and retries, so acknowledgements are withheld.
+"""

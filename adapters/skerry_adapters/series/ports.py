@@ -1,0 +1,73 @@
+"""What a series store does, whichever it is, and the words it speaks in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from skerry.signals import Micros
+
+Value: TypeAlias = float | int | bool | str
+Aggregate: TypeAlias = Literal["avg", "min", "max", "sum", "count", "first", "last", "stddev"]
+Fill: TypeAlias = Literal["null", "previous", "zero", "linear"]
+
+
+class Sample(Struct, frozen=True):
+    """One value at one time: what a device saw at `time` (and we learned at `learned`). `path`: JSON pointer text."""
+
+    thing: str
+    path: str
+    time: Micros
+    learned: Micros
+    value: Value
+
+
+class Query(Struct, frozen=True, kw_only=True):
+    """One property's samples with start <= time < end; raw where `step` is None, else one row per step, from `start` on.
+
+    `after`: continue behind this position (opaque text from the previous page). `limit`: rows per page.
+    """
+
+    thing: str
+    path: str
+    start: Micros
+    end: Micros
+    step: Micros | None = None
+    agg: Aggregate = "avg"
+    fill: Fill | None = None
+    limit: int = 1000
+    after: str | None = None
+    order: Literal["asc", "desc"] = "asc"
+    tz: str = "UTC"
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """Rows (time, value; None where a step is empty and `fill` says so) and where the next page starts."""
+
+    rows: Sequence[tuple[Micros, Value | None]]
+    next: str | None = None
+
+
+class Series(Protocol):
+    """A store of samples. Entering opens, leaving closes. One contract suite runs on every implementation."""
+
+    async def __aenter__(self) -> Series: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def write(self, samples: Sequence[Sample], upto: int) -> None:
+        """Store the samples durably, and that every event numbered <= `upto` is in. The same sample twice counts once."""
+        ...
+
+    async def cursor(self) -> int:
+        """The `upto` of the last durable write; 0 at first."""
+        ...
+
+    async def query(self, query: Query) -> Page:
+        """Answer one property's page. Raises SeriesUnavailable (503) when the store is away."""
+        ...
+
+    async def trim(self, before: Micros) -> None:
+        """Forget samples with time < `before`."""
+        ...
