@@ -1,0 +1,294 @@
+"""What a command comes to: rights, then the model's decision, against the newest state; no waiting in here."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET, structs
+
+from skerry import things
+from skerry.signals import Command, Decision, Response
+from skerry_policies import policy
+from skerry_registry import creation
+from skerry_registry.deliveries import is_behind
+from skerry_registry.journal.replay import apply
+from skerry_registry.refusals import ThingNotModifiable, may_write, refusal
+from skerry_registry.runs import Lacking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skerry.errors import SkerryError
+    from skerry.signals import Event, Held, Kind, Micros
+    from skerry_policies.enforcer import Enforcer, Permits
+    from skerry_registry.deliveries import Deliveries
+    from skerry_registry.heads import Commit, Entry, Heads
+    from skerry_registry.runs import Run
+
+log = logging.getLogger(__name__)
+
+
+class Deciding:
+    """Decisions on the loop, entity by entity, each on top of the one before even while that is being committed."""
+
+    def __init__(
+        self,
+        heads: Heads,
+        deliveries: Deliveries,
+        enforcer: Enforcer,
+        begin: Callable[[Run], Commit],
+        *,
+        thing_limit: int,
+        policy_limit: int,
+    ) -> None:
+        """`begin` makes an empty commit of a run; the limits are bytes of JSON."""
+        self._heads = heads
+        self._deliveries = deliveries
+        self._enforcer = enforcer
+        self._begin = begin
+        self._thing_limit = thing_limit
+        self._policy_limit = policy_limit
+
+    def decide(self, run: Run, command: Command, now: Micros) -> Response:
+        """The answer to one command; its event joins the run's commit. Raises SkerryError, or Lacking before any effect."""
+        entry = self.find(command.kind, command.id)
+        if command.verb == "retrieve":
+            held = self._visible(run, entry)
+            if command.kind == "thing":
+                return self._retrieve_thing(run, held, command)
+            return self._retrieve_policy(run, held, command)
+        if command.digest is not None and self._repeats(run, entry, command):
+            run.depend(entry.commit)
+            return Response(status=204, revision=entry.head.revision)
+        held = entry.head
+        if command.kind == "thing":
+            if held.document is None:
+                return self._create_thing(run, entry, command, now)
+            return self._change_thing(run, entry, command, now)
+        if held.document is not None:
+            permits = self._enforcer.permits(held.id, held.document, command.subjects)
+            if not permits.may("policy", command.path, "WRITE"):
+                raise policy.PolicyNotModifiable(policy_id=held.id, path="/" + "/".join(command.path))
+        return self._take(run, entry, command, policy.decide(held, command, now, self._policy_limit))
+
+    def find(self, kind: Kind, id: str) -> Entry:  # noqa: A002 - the model's word
+        """The entry in memory, or Lacking."""
+        entry = self._heads.find((kind, id))
+        if entry is None:
+            raise Lacking([(kind, id)])
+        return entry
+
+    def _visible(self, run: Run, entry: Entry) -> Held:
+        """What a read may show: what is durable, or what this very run has changed (its answers wait for the commit)."""
+        if entry.key in run.changed:
+            run.depend(entry.commit)
+            return entry.head
+        return entry.held
+
+    def permits(self, run: Run | None, policy_id: str, subjects: tuple[str, ...]) -> Permits | None:
+        """The caller's rights under a policy; None when there is no such policy."""
+        entry = self.find("policy", policy_id)
+        held = entry.held
+        if held.revision == 0 or (run is not None and entry.key in run.changed):
+            held = entry.head
+        if held.document is None:
+            return None
+        return self._enforcer.permits(policy_id, held.document, subjects)
+
+    def visible_thing(self, run: Run | None, held: Held, subjects: tuple[str, ...]) -> Held | None:
+        """The thing with everything taken out that the caller may not read; None when nothing is left."""
+        document = held.document
+        if document is None:
+            return None
+        permits = self.permits(run, document["policyId"], subjects)
+        if permits is None or not permits.may_partly("thing", (), "READ"):
+            return None
+        if permits.sees_all:
+            return held
+        visible = permits.view((), document)
+        shown = dict(visible) if visible is not UNSET else {}
+        shown["thingId"] = document["thingId"]
+        metadata = None if held.metadata is None else permits.view(("_metadata",), held.metadata)
+        return structs.replace(held, document=shown, metadata=None if metadata is UNSET else metadata)
+
+    def _retrieve_thing(self, run: Run, held: Held, command: Command) -> Response:
+        """A thing or a part of it, as far as the caller may see."""
+        visible = self.visible_thing(run, held, command.subjects)
+        if visible is None:
+            raise things.ThingNotAccessible(thing_id=command.id)
+        document = visible.document
+        assert document is not None
+        if "_policy" in command.headers.get("fields", ""):
+            document = self._with_policy(run, held, document, command)
+        return things.retrieve(visible, document, command)
+
+    def _with_policy(self, run: Run, held: Held, document: dict[str, Any], command: Command) -> dict[str, Any]:
+        """The document and, as `_policy`, what the caller may see of the thing's policy."""
+        assert held.document is not None
+        policy_id = held.document["policyId"]
+        permits = self.permits(run, policy_id, command.subjects)
+        found = self._visible(run, self.find("policy", policy_id)).document
+        if permits is None or found is None:
+            return document
+        shown = permits.view((), found, "policy")
+        return document if shown is UNSET else {**document, "_policy": shown}
+
+    def _retrieve_policy(self, run: Run, held: Held, command: Command) -> Response:
+        """A whole policy, as far as the caller may see."""
+        permits = self.permits(run, held.id, command.subjects)
+        if held.document is None or permits is None or not permits.may_partly("policy", (), "READ"):
+            raise policy.PolicyNotAccessible(policy_id=held.id)
+        shown = permits.view((), held.document, "policy")
+        document = {"policyId": held.id} if shown is UNSET else {**shown, "policyId": held.id}
+        return Response(status=200, value=document, etag=f'"rev:{held.revision}"', revision=held.revision)
+
+    def _change_thing(self, run: Run, entry: Entry, command: Command, now: Micros) -> Response:
+        """A write on a thing that exists."""
+        held = entry.head
+        assert held.document is not None
+        permits = self.permits(run, held.document["policyId"], command.subjects)
+        if permits is None or not may_write(permits, command):
+            raise refusal(command)
+        warning: str | None = None
+        value = command.value
+        if not command.path and isinstance(value, dict):
+            if "_policy" in value:
+                raise creation.PolicyNotAllowed(thing_id=held.id)
+            command = _without_special(command, value)
+            if isinstance(value.get("policyId"), str):
+                warning = self._check_new_policy(run, held, value["policyId"], command)
+        elif command.path == ("policyId",) and isinstance(value, str):
+            warning = self._check_new_policy(run, held, value, command)
+        response = self._take(run, entry, command, things.decide(held, command, now, self._thing_limit))
+        if warning is not None:
+            log.warning("thing points to a policy that does not exist", extra={"thing": held.id})
+            response = structs.replace(response, headers={**response.headers, "warning": warning})
+        return response
+
+    def _check_new_policy(self, run: Run, held: Held, policy_id: str, command: Command) -> str | None:
+        """Refuse a policy that would lock the caller out; one that does not exist is taken as Ditto does, with a warning."""
+        assert held.document is not None
+        if policy_id == held.document["policyId"]:
+            return None
+        permits = self.permits(run, policy_id, command.subjects)
+        if permits is None:
+            return f'299 - "The policy {policy_id} does not exist: nobody can reach the thing until it is created."'
+        if not permits.may_partly("policy", (), "READ"):
+            raise policy.PolicyNotAccessible(policy_id=policy_id)
+        if not permits.may("thing", (), "WRITE"):
+            raise refusal(command)
+        return None
+
+    def _create_thing(self, run: Run, entry: Entry, command: Command, now: Micros) -> Response:
+        """A thing that is not there: made with its policy in one commit, or not found."""
+        value = command.value
+        if command.path or command.verb == "delete":
+            raise things.ThingNotAccessible(thing_id=command.id)
+        if not isinstance(value, dict):
+            decision = things.decide(entry.head, command, now, self._thing_limit)
+            return self._take(run, entry, command, decision)
+
+        def permits_of(policy_id: str) -> Permits | None:
+            return self.permits(run, policy_id, command.subjects)
+
+        birth = creation.plan(command, value, lambda kind, id_: self._head(kind, id_), permits_of)  # type: ignore[arg-type]
+        made: Decision | None = None
+        guard = self.find("policy", birth.policy_id)
+        if birth.document is None:
+            permits = permits_of(birth.policy_id)
+        else:
+            made = _make_policy(guard.head, birth, command, now, self._policy_limit)
+            assert made.event is not None
+            permits = self._enforcer.permits(birth.policy_id, made.event.value, command.subjects)
+        if permits is None or not permits.may("thing", (), "WRITE"):
+            raise ThingNotModifiable(thing_id=command.id, path="/")
+        command = _without_special(command, value, policyId=birth.policy_id)
+        decision = things.decide(entry.head, command, now, self._thing_limit)
+        if made is not None and made.event is not None and decision.event is not None:
+            self._add(run, guard, made.event)
+        return self._take(run, entry, command, decision)
+
+    def _head(self, kind: Kind, id: str) -> Held:  # noqa: A002
+        """The newest state, in flight or not."""
+        return self.find(kind, id).head
+
+    def _take(self, run: Run, entry: Entry, command: Command, decision: Decision) -> Response:
+        """Let a decision's event join the commit; without one the answer hangs on what it was decided upon."""
+        event = decision.event
+        if event is None:
+            run.depend(entry.commit)
+            return decision.response
+        commit = self._add(run, entry, event)
+        if command.digest is not None:
+            observed = command.observed
+            self._deliveries.begin(command.digest if observed is None else (observed, command.digest), commit)
+        return decision.response
+
+    def _add(self, run: Run, entry: Entry, event: Event) -> Commit:
+        """Put an event on the entry's head and into the run's commit."""
+        after = apply(entry.head, event)
+        commit = run.commit
+        if commit is None:
+            commit = run.commit = self._begin(run)
+        commit.add(entry, event, after)
+        run.changed.add(entry.key)
+        run.depend(commit)
+        return commit
+
+    def _repeats(self, run: Run, entry: Entry, command: Command) -> bool:
+        """Whether this very delivery has been taken in before."""
+        assert command.digest is not None
+        mark: Any
+        if command.observed is None:
+            if not command.redelivered:
+                return False
+            mark = command.digest
+        else:
+            if not is_behind(entry.head, command):
+                return False
+            mark = (command.observed, command.digest)
+        if self._deliveries.knows(mark):
+            run.depend(self._deliveries.commit_of(mark))
+            return True
+        if command.observed is None:
+            return False
+        known = run.seen.get(mark)
+        if known is None:
+            raise Lacking(deliveries=True)
+        return known
+
+
+def reraise_as_thing_error(error: SkerryError, thing_id: str) -> SkerryError:
+    """The thing's own error for what is wrong with the policy that comes with it."""
+    return creation.PolicyRefused(thing_id=thing_id, problem=error.text)
+
+
+def _make_policy(held: Held, birth: creation.Birth, command: Command, now: Micros, limit: int) -> Decision:
+    """The decision that makes the policy of a new thing."""
+    making = Command(
+        verb="create",
+        kind="policy",
+        id=birth.policy_id,
+        subjects=command.subjects,
+        value=birth.document,
+        headers=command.headers,
+    )
+    try:
+        return policy.decide(held, making, now, limit)
+    except (
+        policy.PolicyInvalid,
+        policy.PolicyLocked,
+        policy.PolicyIdNotSettable,
+        policy.LabelInvalid,
+        policy.SubjectIdInvalid,
+    ) as error:
+        raise reraise_as_thing_error(error, command.id) from error
+
+
+def _without_special(command: Command, value: dict[str, Any], **more: Any) -> Command:
+    """The command with the members that speak of policies taken out of its value, and `more` put in."""
+    if not more and not any(name in value for name in creation.SPECIAL):
+        return command
+    rest = {name: member for name, member in value.items() if name not in creation.SPECIAL}
+    return structs.replace(command, value={**rest, **more})

@@ -1,0 +1,125 @@
+"""What the registry keeps of entities in memory: durable states, heads that run ahead of the disk, and what is in flight."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec.structs import force_setattr
+
+from skerry.signals import Kind
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+    from skerry.signals import Event, Held
+    from skerry_registry.runs import Run
+
+Key: TypeAlias = tuple[Kind, str]
+
+
+class Entry:
+    """One entity: `held` is durable and what everybody may see, `head` includes changes that are being committed."""
+
+    __slots__ = ("commit", "epoch", "head", "held", "key", "lagging", "pins", "stale")
+
+    def __init__(self, held: Held) -> None:
+        self.key: Key = (held.kind, held.id)
+        self.held = held
+        self.head = held
+        self.commit: Commit | None = None  # the newest one in flight that changes this entity
+        self.epoch = 0  # counts how often the head was thrown away
+        self.pins = 0
+        self.lagging = False  # its snapshot is older than `held`
+        self.stale = False  # another writer is ahead of us
+
+
+class Commit:
+    """Events that go to the journal together, and what becomes of the entities when they are durable."""
+
+    __slots__ = ("changes", "done", "error", "events", "keys", "owner")
+
+    def __init__(self, owner: Run, done: asyncio.Future[None]) -> None:
+        self.owner = owner
+        self.events: list[Event] = []
+        self.changes: list[tuple[Entry, Held, int]] = []
+        self.keys: list[tuple[int, int] | int] = []  # deliveries that count as known once this is durable
+        self.done = done
+        self.error: Exception | None = None
+
+    def add(self, entry: Entry, event: Event, after: Held) -> None:
+        """Let the head move on."""
+        self.events.append(event)
+        self.changes.append((entry, after, entry.epoch))
+        entry.head = after
+        entry.commit = self
+
+    def settle(self) -> Iterable[Entry]:
+        """It is durable: the states become visible. Answers the entries whose snapshots lag from now on."""
+        lagging: list[Entry] = []
+        for event, (entry, after, _) in zip(self.events, self.changes, strict=True):
+            force_setattr(after, "number", event.number)
+            if after.revision > entry.held.revision:
+                entry.held = after
+                if after.revision > entry.head.revision:
+                    entry.head = after
+            if entry.commit is self:
+                entry.commit = None
+            if not entry.lagging:
+                entry.lagging = True
+                lagging.append(entry)
+        return lagging
+
+    def drop(self, *, stale: bool) -> None:
+        """It is not: the heads that were built on it go. `stale`: because the store knows newer states than we do."""
+        for entry, _, epoch in self.changes:
+            if entry.epoch == epoch:
+                entry.head = entry.held
+                entry.epoch += 1
+                entry.commit = None
+            entry.stale |= stale
+
+
+class Heads:
+    """A bounded cache of entries, least recently used first; those in flight, pinned or not yet saved are never evicted."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._entries: OrderedDict[Key, Entry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, key: Key) -> Entry | None:
+        """The entry, if it is here and not overtaken by another writer."""
+        entry = self._entries.get(key)
+        if entry is None or entry.stale:
+            return None
+        self._entries.move_to_end(key)
+        return entry
+
+    def put(self, held: Held) -> Entry:
+        """Take in what the store has; an entry that knows as much or more stays as it is."""
+        key = (held.kind, held.id)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = Entry(held)
+            self._evict()
+        elif entry.stale:
+            entry.stale = False
+            if held.revision > entry.held.revision:
+                entry.held = held
+            entry.head = entry.held
+            entry.epoch += 1
+            entry.commit = None
+        return entry
+
+    def _evict(self) -> None:
+        """Make room, looking at a few of the oldest only: what must stay is asked again later."""
+        tries = 16
+        while len(self._entries) > self._limit and tries:
+            tries -= 1
+            key, entry = self._entries.popitem(last=False)
+            if entry.pins or entry.lagging or entry.commit is not None:
+                self._entries[key] = entry

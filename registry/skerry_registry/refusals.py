@@ -1,0 +1,151 @@
+"""What the policy refuses of commands on things, and the words for it (ditto.md 1.5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from msgspec import UNSET
+
+from skerry.errors import SkerryError
+
+if TYPE_CHECKING:
+    from skerry.signals import Command, Json, Path
+    from skerry_policies.enforcer import Permits
+
+
+class ThingNotModifiable(SkerryError):
+    """WRITE is missing on the thing, or on some part that a merge touches."""
+
+    code = "things:thing.notmodifiable"
+    status = 403
+    message = "You may not change the thing '{thing_id}' at {path}."
+    description: ClassVar[str | None] = (
+        "It takes WRITE on thing:{path} in the thing's policy, revoked nowhere below. Ask whoever may write policy:/ there."
+    )
+
+
+class ThingNotDeletable(ThingNotModifiable):
+    """WRITE is missing on the whole thing."""
+
+    code = "things:thing.notdeletable"
+    message = "You may not delete the thing '{thing_id}'."
+
+
+class PolicyIdNotModifiable(ThingNotModifiable):
+    """WRITE is missing on policyId."""
+
+    code = "things:policyId.notmodifiable"
+
+
+class DefinitionNotModifiable(ThingNotModifiable):
+    """WRITE is missing on the definition."""
+
+    code = "things:definition.notmodifiable"
+
+
+class AttributesNotModifiable(ThingNotModifiable):
+    """WRITE is missing on the attributes."""
+
+    code = "things:attributes.notmodifiable"
+
+
+class AttributeNotModifiable(ThingNotModifiable):
+    """WRITE is missing on an attribute."""
+
+    code = "things:attribute.notmodifiable"
+
+
+class FeaturesNotModifiable(ThingNotModifiable):
+    """WRITE is missing on the features."""
+
+    code = "things:features.notmodifiable"
+
+
+class FeatureNotModifiable(ThingNotModifiable):
+    """WRITE is missing on a feature."""
+
+    code = "things:feature.notmodifiable"
+
+
+class FeatureDefinitionNotModifiable(ThingNotModifiable):
+    """WRITE is missing on a feature's definition."""
+
+    code = "things:feature.definition.notmodifiable"
+
+
+class PropertiesNotModifiable(ThingNotModifiable):
+    """WRITE is missing on a feature's properties."""
+
+    code = "things:feature.properties.notmodifiable"
+
+
+class PropertyNotModifiable(ThingNotModifiable):
+    """WRITE is missing on a property."""
+
+    code = "things:feature.property.notmodifiable"
+
+
+class DesiredPropertiesNotModifiable(ThingNotModifiable):
+    """WRITE is missing on a feature's desired properties."""
+
+    code = "things:feature.desiredProperties.notmodifiable"
+
+
+class DesiredPropertyNotModifiable(ThingNotModifiable):
+    """WRITE is missing on a desired property."""
+
+    code = "things:feature.desiredProperty.notmodifiable"
+
+
+_OF_FEATURE: dict[str, tuple[type[ThingNotModifiable], type[ThingNotModifiable]]] = {
+    "definition": (FeatureDefinitionNotModifiable, FeatureDefinitionNotModifiable),
+    "properties": (PropertiesNotModifiable, PropertyNotModifiable),
+    "desiredProperties": (DesiredPropertiesNotModifiable, DesiredPropertyNotModifiable),
+}
+
+
+def _row(command: Command) -> type[ThingNotModifiable]:
+    """The row for the part of the thing that the command is about."""
+    path = command.path
+    if not path:
+        return ThingNotDeletable if command.verb == "delete" else ThingNotModifiable
+    if command.verb == "merge":
+        return ThingNotModifiable
+    part = path[0]
+    if part == "attributes":
+        return AttributesNotModifiable if len(path) == 1 else AttributeNotModifiable
+    if part == "features":
+        if len(path) == 1:
+            return FeaturesNotModifiable
+        whole, single = (
+            _OF_FEATURE.get(path[2], (FeatureNotModifiable,) * 2) if len(path) > 2 else (FeatureNotModifiable,) * 2
+        )
+        return whole if len(path) <= 3 else single
+    return {"policyId": PolicyIdNotModifiable, "definition": DefinitionNotModifiable}.get(part, ThingNotModifiable)
+
+
+def refusal(command: Command) -> ThingNotModifiable:
+    """The error that answers a write for which rights are missing."""
+    return _row(command)(thing_id=command.id, path="/" + "/".join(command.path))
+
+
+def may_write(permits: Permits, command: Command) -> bool:
+    """Whether the caller may carry out this write: unrestricted WRITE at the path, or on every leaf of a merge patch."""
+    if permits.may("thing", command.path, "WRITE"):
+        return True
+    if command.verb != "merge" or command.value is UNSET:
+        return False
+    return _may_merge(permits, command.path, command.value)
+
+
+def _may_merge(permits: Permits, path: Path, patch: Json) -> bool:
+    """Whether every leaf of the patch may be written; a key pattern reaches the whole object that it stands in."""
+    if not isinstance(patch, dict) or not patch:
+        return permits.may("thing", path, "WRITE")
+    for key, value in patch.items():
+        if key.startswith("{{"):
+            if not permits.may("thing", path, "WRITE"):
+                return False
+        elif not _may_merge(permits, (*path, key), value):
+            return False
+    return True

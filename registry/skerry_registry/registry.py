@@ -1,0 +1,308 @@
+"""The one door: every command of every edge comes through here, and nothing else writes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from skerry import things
+from skerry.errors import SkerryError
+from skerry_policies.enforcer import Enforcer
+from skerry_registry.deciding import Deciding
+from skerry_registry.deliveries import Deliveries
+from skerry_registry.heads import Commit, Entry, Heads
+from skerry_registry.journal import Journal
+from skerry_registry.ports import RevisionConflict, StoreUnavailable
+from skerry_registry.runs import Lacking, Run
+from skerry_registry.snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from skerry.signals import Clock, Command, Held, NewId, Response
+    from skerry_policies.enforcer import Permits
+    from skerry_registry.heads import Key
+    from skerry_registry.ports import Store
+
+log = logging.getLogger(__name__)
+
+TRIES = 20
+"""How often a command is decided anew because another writer was faster."""
+
+
+class Registry:
+    """Things and policies over one store. Enter to recover and serve, leave to flush and stop.
+
+    Commands are decided at once, one after the other per entity, on top of changes that are still being committed; answers
+    are given when everything they rest on is durable. A delivery that was taken in already (same `observed` and `digest`;
+    or same `digest` and `redelivered`, without `observed`) is answered with success and changes nothing. `digest` must
+    cover the entity's id, the path and the value.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        new_id: NewId,
+        *,
+        cache_things: int = 20_000,
+        thing_max_bytes: int = 102_400,
+        policy_max_bytes: int = 102_400,
+        snapshot_seconds: float = 10.0,
+        snapshot_events: int = 50_000,
+    ) -> None:
+        """Limits are counts and bytes of JSON; a snapshot lags by at most the given seconds and about so many events."""
+        self.journal = Journal(store)
+        self.clock = clock
+        self.new_id = new_id
+        self._store = store
+        self._heads = Heads(cache_things)
+        self._deliveries = Deliveries()
+        self._deciding = Deciding(
+            self._heads,
+            self._deliveries,
+            Enforcer(),
+            self._begin,
+            thing_limit=thing_max_bytes,
+            policy_limit=policy_max_bytes,
+        )
+        self._snapshots = Snapshots(store, self.journal, seconds=snapshot_seconds, events=snapshot_events)
+        self._commits: set[asyncio.Task[None]] = set()
+        self._loading: dict[Key, asyncio.Task[None]] = {}
+        self._claims: dict[Key, asyncio.Future[None]] = {}
+
+    async def __aenter__(self) -> Registry:
+        """Open the store, bring lagging snapshots up to date, start the background work."""
+        await self._store.__aenter__()
+        try:
+            await self.journal.open()
+            recovered = await self._store.recover()
+            if recovered:
+                log.info("snapshots recovered from the journal", extra={"entities": len(recovered)})
+                await self._snapshots.save(recovered, self.journal.last)
+            self._deliveries.refill(await self._store.deliveries(50_000))
+            self._snapshots.start(self.journal.last)
+        except BaseException:
+            await self._store.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Let what is in flight finish, save what lags, close the store."""
+        try:
+            while self._commits or self._loading:
+                await asyncio.wait([*self._commits, *self._loading.values()])
+            await self._snapshots.stop()
+        finally:
+            await self._store.__aexit__(None, None, None)
+
+    async def handle(self, command: Command) -> Response:
+        """Carry out one command; raises SkerryError."""
+        answer = (await self.handle_all((command,)))[0]
+        if isinstance(answer, SkerryError):
+            raise answer
+        return answer
+
+    async def handle_all(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
+        """Carry out many commands, each for itself, sharing commits; the answers stand in the commands' order."""
+        if self._snapshots.full:
+            await self._snapshots.wait()
+        return await self._carry_out(Run(commands))
+
+    async def things(self, subjects: tuple[str, ...], after: str, limit: int) -> list[Held]:
+        """The things with ids > `after` of which the caller may see anything, sorted, at most `limit`, filtered."""
+        found: list[Held] = []
+        while len(found) < limit:
+            ids = await self._store.ids("thing", after, limit)
+            entries = await self._fetch([("thing", id_) for id_ in ids])
+            policies = {e.held.document["policyId"] for e in entries if e.held.document is not None}
+            await self._fetch([("policy", id_) for id_ in sorted(policies)])
+            for entry in entries:
+                shown = await self._visible(entry.held, subjects)
+                if shown is not None:
+                    found.append(shown)
+            if len(ids) < limit:
+                break
+            after = ids[-1]
+        return found[:limit]
+
+    async def permits(self, subjects: tuple[str, ...], thing_id: str) -> Permits:
+        """The caller's rights on a thing; raises ThingNotAccessible when it may see nothing of it."""
+        held = (await self._fetch([("thing", thing_id)]))[0].held
+        if held.document is not None:
+            policy_id = held.document["policyId"]
+            await self._fetch([("policy", policy_id)])
+            permits = self._deciding.permits(None, policy_id, subjects)
+            if permits is not None and permits.may_partly("thing", (), "READ"):
+                return permits
+        raise things.ThingNotAccessible(thing_id=thing_id)
+
+    async def _visible(self, held: Held, subjects: tuple[str, ...]) -> Held | None:
+        """The thing as the caller may see it; its policy is loaded if it has left the cache meanwhile."""
+        while True:
+            try:
+                return self._deciding.visible_thing(None, held, subjects)
+            except Lacking as lacking:
+                await self._fetch(lacking.keys)
+
+    async def _carry_out(self, run: Run) -> list[Response | SkerryError]:
+        """Decide, commit, and decide anew what rested on a commit that failed."""
+        await self._decide_all(run)
+        again: set[int] = set()
+        for commit, indexes in run.depends.items():
+            if not commit.done.done():
+                await asyncio.shield(commit.done)
+            error = commit.error
+            if error is None:
+                continue
+            if isinstance(error, SkerryError) and commit.owner is run:
+                for index in indexes:
+                    run.answers[index] = error
+            else:
+                again.update(indexes)
+        if again:
+            await self._try_again(run, sorted(again))
+        return run.answers
+
+    async def _try_again(self, run: Run, indexes: list[int]) -> None:
+        """Carry out once more the commands whose answers rested on states that never came to be."""
+        answers: Sequence[Response | SkerryError]
+        if run.tries < TRIES:
+            answers = await self._carry_out(Run([run.commands[index] for index in indexes], tries=run.tries + 1))
+        else:
+            answers = [StoreUnavailable(reason="other writers were faster every time.")] * len(indexes)
+        for index, answer in zip(indexes, answers, strict=True):
+            run.answers[index] = answer
+
+    async def _decide_all(self, run: Run) -> None:
+        """Decide every command in order, loading what is not in memory; no later run overtakes on the same entities."""
+        claim: asyncio.Future[None] | None = None
+        try:
+            if self._claims:
+                claim = await self._queue_up(run)
+            while True:
+                lacking = self._decide(run)
+                self._submit(run)
+                if lacking is None:
+                    return
+                if claim is None:
+                    claim = self._claim({(c.kind, c.id) for c in run.commands})
+                await self._provide(run, lacking)
+        finally:
+            if claim is not None:
+                claim.set_result(None)
+                for key in [key for key, holder in self._claims.items() if holder is claim]:
+                    del self._claims[key]
+            for entry in run.pinned:
+                entry.pins -= 1
+
+    def _claim(self, keys: Iterable[Key]) -> asyncio.Future[None]:
+        """Make later runs on these entities wait."""
+        claim: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for key in keys:
+            self._claims[key] = claim
+        return claim
+
+    async def _queue_up(self, run: Run) -> asyncio.Future[None] | None:
+        """Wait behind the runs that came first and touch the same entities."""
+        keys = {(c.kind, c.id) for c in run.commands}
+        ahead = {self._claims[key] for key in keys if key in self._claims}
+        if not ahead:
+            return None
+        claim = self._claim(keys)
+        try:
+            await asyncio.wait(ahead)
+        except BaseException:
+            claim.set_result(None)
+            raise
+        return claim
+
+    def _decide(self, run: Run) -> Lacking | None:
+        """Decide commands until all are done or something is lacking."""
+        now = self.clock()
+        commands, answers, deciding = run.commands, run.answers, self._deciding
+        while run.next < len(commands):
+            command = commands[run.next]
+            try:
+                answers.append(deciding.decide(run, command, now))
+            except Lacking as lacking:
+                return lacking
+            except SkerryError as error:
+                entry = self._heads.find((command.kind, command.id))
+                if entry is not None and command.verb != "retrieve":
+                    run.depend(entry.commit)
+                answers.append(error)
+            run.next += 1
+        return None
+
+    async def _provide(self, run: Run, lacking: Lacking) -> None:
+        """Get what a decision lacks, and with it what the rest of the run will lack as well."""
+        rest = run.commands[run.next :]
+        if lacking.deliveries:
+            marks = {(c.observed, c.digest) for c in rest if c.observed is not None and c.digest is not None}
+            unknown = [mark for mark in marks if mark not in run.seen]
+            seen = await self._store.seen(unknown)
+            run.seen.update((mark, mark in seen) for mark in unknown)
+        if lacking.keys:
+            wanted = lacking.keys | {(c.kind, c.id) for c in rest}
+            entries = await self._fetch(wanted)
+            policies: set[Key] = set()
+            for entry in entries:
+                entry.pins += 1
+                document = entry.head.document
+                if document is not None and entry.key[0] == "thing":
+                    policies.add(("policy", document["policyId"]))
+            run.pinned.extend(entries)
+            more = await self._fetch(policies)
+            for entry in more:
+                entry.pins += 1
+            run.pinned.extend(more)
+
+    async def _fetch(self, keys: Iterable[Key]) -> list[Entry]:
+        """The entries, from memory or the store, in order."""
+        keys = list(keys)
+        loads: list[asyncio.Task[None]] = []
+        for key in keys:
+            if self._heads.find(key) is None:
+                load = self._loading.get(key)
+                if load is None:
+                    load = self._loading[key] = asyncio.get_running_loop().create_task(self._load(key))
+                loads.append(load)
+        for load in loads:
+            await asyncio.shield(load)
+        return [self._heads.find(key) or self._heads.put(await self._store.load(*key)) for key in keys]
+
+    async def _load(self, key: Key) -> None:
+        """Bring one entity into memory."""
+        try:
+            self._heads.put(await self._store.load(*key))
+        finally:
+            del self._loading[key]
+
+    def _begin(self, run: Run) -> Commit:
+        """An empty commit."""
+        return Commit(run, asyncio.get_running_loop().create_future())
+
+    def _submit(self, run: Run) -> None:
+        """Hand the run's commit to the journal."""
+        commit, run.commit = run.commit, None
+        if commit is not None:
+            task = asyncio.get_running_loop().create_task(self._append(commit))
+            self._commits.add(task)
+            task.add_done_callback(self._commits.discard)
+
+    async def _append(self, commit: Commit) -> None:
+        """Make a commit durable and visible, or undo what was built on it."""
+        try:
+            await self.journal.append(commit.events)
+        except (StoreUnavailable, RevisionConflict) as error:
+            commit.error = error
+            commit.drop(stale=isinstance(error, RevisionConflict))
+            self._deliveries.drop(commit)
+            log.warning("commit failed", extra={"events": len(commit.events), "reason": str(error)})
+        else:
+            self._snapshots.note(commit.settle(), len(commit.events))
+            self._deliveries.settle(commit)
+        finally:
+            commit.done.set_result(None)

@@ -1,0 +1,126 @@
+"""A store in memory: for tests, trials and as the plainest statement of the contract. Nothing survives the process."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from typing import TYPE_CHECKING, TypeAlias
+
+from skerry.signals import Event, Held, Kind, Micros
+from skerry_registry.journal.replay import apply
+from skerry_registry.ports import RevisionConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Key: TypeAlias = tuple[Kind, str]
+
+
+class MemoryStore:
+    """Journal and entities as plain lists and dicts; the same object may be left and entered again, like a reopened file."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._first = 1
+        self._held: dict[Key, Held] = {}
+        self._ids: dict[Kind, list[str]] = {"thing": [], "policy": []}
+        self._checkpoint = 0
+        self._cursors: dict[str, int] = {}
+
+    async def __aenter__(self) -> MemoryStore:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Take all or none."""
+        revisions: dict[Key, int] = {}
+        for event in events:
+            key = (event.kind, event.id)
+            before = revisions.get(key)
+            if before is None:
+                before = self._held[key].revision if key in self._held else 0
+            if event.revision != before + 1:
+                raise RevisionConflict(event.kind, event.id)
+            revisions[key] = event.revision
+        held: dict[Key, Held] = {}
+        number = await self.last()
+        for event in events:
+            key = (event.kind, event.id)
+            number += 1
+            event.number = number
+            held[key] = apply(held.get(key) or self._held.get(key) or Held(kind=event.kind, id=event.id), event)
+        self._events.extend(events)
+        for key, after in held.items():
+            known = self._held.get(key)
+            existed, exists = known is not None and known.document is not None, after.document is not None
+            if exists and not existed:
+                insort(self._ids[key[0]], key[1])
+            elif existed and not exists:
+                self._ids[key[0]].remove(key[1])
+            self._held[key] = after
+
+    async def load(self, kind: Kind, id: str) -> Held:  # noqa: A002 - the port's word
+        """The newest state."""
+        return self._held.get((kind, id)) or Held(kind=kind, id=id)
+
+    async def save(self, held: Sequence[Held], upto: int) -> None:  # noqa: ARG002 - states are kept current by append
+        """Remember how far snapshots reach."""
+        self._checkpoint = max(self._checkpoint, upto)
+
+    async def recover(self) -> list[Held]:
+        """What changed since the last save."""
+        changed = {(event.kind, event.id) for event in await self.read(self._checkpoint, len(self._events))}
+        return [self._held[key] for key in sorted(changed)]
+
+    async def last(self) -> int:
+        """The newest number."""
+        return self._first + len(self._events) - 1
+
+    async def oldest(self) -> int:
+        """The oldest number kept."""
+        return self._first
+
+    async def read(self, after: int, limit: int) -> list[Event]:
+        """A page of the journal."""
+        start = max(0, after + 1 - self._first)
+        return self._events[start : start + limit]
+
+    async def history(self, kind: Kind, id: str, first: int, last: int) -> list[Event]:  # noqa: A002
+        """One entity's events."""
+        return [e for e in self._events if e.kind == kind and e.id == id and first <= e.revision <= last]
+
+    async def ids(self, kind: Kind, after: str, limit: int) -> list[str]:
+        """A page of ids."""
+        ids = self._ids[kind]
+        start = bisect_right(ids, after)
+        return ids[start : start + limit]
+
+    async def count(self, kind: Kind) -> int:
+        """How many exist."""
+        return len(self._ids[kind])
+
+    async def seen(self, keys: Sequence[tuple[Micros, int]]) -> set[tuple[Micros, int]]:
+        """Which keys kept events carry."""
+        kept = {(e.observed, e.digest) for e in self._events if e.observed is not None and e.digest is not None}
+        return kept.intersection(keys)
+
+    async def deliveries(self, limit: int) -> list[int]:
+        """Digests without observed times."""
+        digests = [e.digest for e in self._events if e.observed is None and e.digest is not None]
+        return digests[max(0, len(digests) - limit) :]
+
+    async def cursor(self, name: str) -> int:
+        """A consumer's place."""
+        return self._cursors.get(name, 0)
+
+    async def move_cursor(self, name: str, number: int) -> None:
+        """Remember it."""
+        self._cursors[name] = number
+
+    async def trim(self, before: int) -> int:
+        """Forget old events."""
+        dropped = max(0, min(before - 1, self._checkpoint) - self._first + 1)
+        del self._events[:dropped]
+        self._first += dropped
+        return dropped
