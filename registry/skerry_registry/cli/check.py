@@ -1,0 +1,140 @@
+"""Checking settings and files offline, and the document of all settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import typer
+
+from skerry.errors import SkerryError
+from skerry_adapters.farm.outlet import broker_at
+from skerry_adapters.sources import Source
+from skerry_registry.settings import Settings, described, is_secret, users_path, variable
+from skerry_registry.users import Users
+
+_HEAD = """# Configuration
+
+Skerry reads one TOML file (`skerry serve --config FILE`, or the variable `SKERRY_CONFIG`) and then the environment; a variable
+overrides the file, a command-line option overrides both. A misspelt name, in either, stops the start and names the nearest
+right one. `skerry check --config FILE` tells what is wrong without starting anything.
+
+- A table in the file is the first part of a name: `port` in `[http]` is `http_port`, and `SKERRY_HTTP_PORT` in the environment.
+- A variable that is empty counts as not set. Variables that start with `SKERRY_TEST_` are for the tests and not looked at.
+- Secrets (names that end in `_token` or `_password`) may stand in a file of their own: `SKERRY_INFLUX_TOKEN_FILE=/run/secrets/token`.
+- Paths in the file are relative to the file; paths in variables and options, and the default `data`, to the working directory.
+- `SKERRY_SOURCES` is a JSON array of what `[[sources]]` holds.
+
+| In the file | Variable | Type | Default | Meaning |
+|---|---|---|---|---|
+"""
+_TAIL = """
+## Sources
+
+What is taken in over MQTT. Without any, two are there: `ditto/#` for Ditto Protocol envelopes and `telemetry/+/+/+` for plain
+JSON devices, both acting as `nginx:ditto`. `[[sources]]` in the file replaces them:
+
+```toml
+[[sources]]
+name = "telemetry"
+topics = ["telemetry/+/+/+"]
+payload = "telemetry"
+subjects = ["nginx:ditto"]
+```
+
+The members of a source: {members}. `docs/devices.md` tells what they do.
+"""
+
+
+class CheckFailed(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
+    """A server with these settings would not start."""
+
+    code: ClassVar[str] = "settings.check.failed"
+    status: ClassVar[int] = 500
+    message: ClassVar[str] = "The settings would not do:\n{problems}"
+    description: ClassVar[str | None] = None
+
+
+def document() -> str:
+    """docs/configuration.md, whole."""
+    rows = "".join(
+        f"| `{one.toml}` | `{one.variable}` | {one.type} | {f'`{one.default}`' if one.default else ''} | {one.meaning} |\n"
+        for one in described()
+    )
+    members = ", ".join(f"`{name}`" for name in Source.__struct_fields__)
+    return _HEAD + rows + _TAIL.format(members=members)
+
+
+def check(settings: Settings, config: Path | None) -> None:
+    """Print the settings that are in force. Raises CheckFailed."""
+    problems = list(_problems(settings))
+    defaults = Settings()
+    typer.echo(f"Settings: {config or 'no file'}, environment. In force beside the defaults:")
+    for one in described():
+        value = getattr(settings, one.name)
+        if value != getattr(defaults, one.name):
+            typer.echo(
+                f"  {one.name} = {'(secret)' if is_secret(one.name) else _without_login(value)}  ({variable(one.name)})"
+            )
+    if problems:
+        raise CheckFailed(problems="\n".join(f"  {problem}" for problem in problems))
+    typer.echo(f"Users: {', '.join(Users.load(users_path(settings)).names())} ({users_path(settings)})")
+    typer.echo("All is well.")
+
+
+def _problems(settings: Settings) -> Iterator[str]:
+    users = users_path(settings)
+    try:
+        if not Users.load(users).names():
+            yield f"users_file: no users in {users}; `skerry user add NAME --file {users}` makes one."
+    except SkerryError as error:
+        yield f"users_file: {error.text}"
+    folder = Path(settings.data_dir)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        yield f"data_dir: {existing} is not a folder."
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        yield f"data_dir: {existing} is not writable."
+    yield from _wrong_addresses(settings)
+    yield from _wrong_sources(settings)
+
+
+def _wrong_addresses(settings: Settings) -> Iterator[str]:
+    if settings.mqtt_url is not None:
+        try:
+            broker_at(settings.mqtt_url)
+        except SkerryError as error:
+            yield f"mqtt_url: {error.text}"
+    elif settings.http_port == settings.mqtt_port != 0:
+        yield f"http_port and mqtt_port are both {settings.http_port}."
+    missing = [name for name in ("influx_token", "influx_org", "influx_bucket") if getattr(settings, name) is None]
+    if settings.influx_url is not None and missing:
+        yield f"influx_url: it needs {', '.join(missing)} as well."
+
+
+def _wrong_sources(settings: Settings) -> Iterator[str]:
+    names = [source.name for source in settings.sources]
+    for source in settings.sources:
+        if names.count(source.name) > 1:
+            yield f"sources: there are two of the name {source.name!r}."
+        for topic in source.topics:
+            if not _is_filter(topic):
+                yield f"sources: {source.name} has the topic filter {topic!r}, which MQTT does not allow."
+
+
+def _is_filter(topic: str) -> bool:
+    levels = topic.split("/")
+    return (
+        bool(topic)
+        and all(level in ("+", "#") or not set("+#") & set(level) for level in levels)
+        and "#" not in levels[:-1]
+    )
+
+
+def _without_login(value: object) -> object:
+    if isinstance(value, str) and "://" in value and "@" in value:
+        scheme, _, rest = value.partition("://")
+        return f"{scheme}://(login)@{rest.rpartition('@')[2]}"
+    return [source.name for source in value] if isinstance(value, tuple) else value

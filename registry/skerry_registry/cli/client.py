@@ -1,0 +1,82 @@
+"""A small HTTP client of a running server, for the commands that look into one."""
+
+from __future__ import annotations
+
+import base64
+import re
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from skerry.errors import SkerryError
+
+
+class ServerAway(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
+    """No server answers there."""
+
+    code: ClassVar[str] = "server.away"
+    status: ClassVar[int] = 503
+    message: ClassVar[str] = "No server answers at {url}: {reason}."
+    description: ClassVar[str | None] = "Start one with `skerry serve` or `skerry demo`, or name another with --url."
+
+
+class ServerRefused(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
+    """The server answers with an error."""
+
+    code: ClassVar[str] = "server.refused"
+    status: ClassVar[int] = 502
+    message: ClassVar[str] = "{url} answers {answer}: {text}"
+    description: ClassVar[str | None] = (
+        "Log in with --user and --password, or the settings login_user and login_password."
+    )
+
+
+class Client:
+    """Keeps one connection; opens it anew when it broke."""
+
+    def __init__(self, url: str, user: str | None, password: str | None) -> None:
+        self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ServerAway(url=url, reason="an address reads http://host:port")
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._connection = kind(parts.hostname, parts.port, timeout=10)
+        self._headers = {"accept": "application/json"}
+        if user is not None:
+            login = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+            self._headers["authorization"] = f"Basic {login}"
+
+    def get(self, path: str) -> tuple[Any, str | None]:
+        """The JSON at a path, and the path of the next page. Raises ServerAway, ServerRefused."""
+        for attempt in (1, 2):
+            try:
+                self._connection.request("GET", path, headers=self._headers)
+                answer = self._connection.getresponse()
+                body = answer.read()
+                break
+            except (OSError, HTTPException) as error:
+                self._connection.close()
+                if attempt == 2 or isinstance(error, ConnectionRefusedError):
+                    raise ServerAway(url=self.url, reason=str(error) or type(error).__name__) from error
+        try:
+            value = msgspec.json.decode(body) if body else None
+        except msgspec.DecodeError:
+            value = {"message": "not JSON; is this a Skerry server?"}
+            if answer.status < 400:
+                raise ServerRefused(url=self.url, answer=answer.status, text=value["message"]) from None
+        if answer.status >= 400:
+            text = value.get("message", "") if isinstance(value, dict) else ""
+            raise ServerRefused(url=self.url, answer=answer.status, text=text or answer.reason)
+        following = re.search(r'<([^>]+)>\s*;[^,]*rel="?next"?', answer.headers.get("link", ""))
+        return value, _local(following[1]) if following else None
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._connection.close()
+
+
+def _local(link: str) -> str:
+    parts = urlsplit(link)
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path

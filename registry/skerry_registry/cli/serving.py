@@ -1,0 +1,62 @@
+"""Running the server from the command line: the signals, the loop, the screen, the refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import ClassVar
+
+import uvloop
+from rich.console import Console
+
+from skerry.errors import SkerryError
+from skerry_registry import app
+from skerry_registry.settings import Settings, users_path
+from skerry_registry.users import Users
+
+
+class NobodyMayLogIn(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
+    """A server without users would answer nobody."""
+
+    code: ClassVar[str] = "users:none"
+    status: ClassVar[int] = 500
+    message: ClassVar[str] = "There are no users in {path}, so nobody could log in."
+    description: ClassVar[str | None] = "Make one: {command}"
+
+
+def serve(settings: Settings) -> None:
+    """Run until Ctrl-C or SIGTERM. Raises NobodyMayLogIn and the rows of a refused start."""
+    path = users_path(settings)
+    if not Users.load(path).names():
+        raise NobodyMayLogIn(path=path, command=f"skerry user add NAME --file {path}")
+    console = Console(stderr=True)
+
+    def ready(running: app.Running) -> None:
+        console.print(f"Skerry serves {running.http_url} and {running.mqtt_url}", highlight=False, soft_wrap=True)
+        for name, fact in running.facts.items():
+            console.print(f"  {name}: {fact}", highlight=False, soft_wrap=True)
+
+    run(settings, ready)
+
+
+def run(settings: Settings, ready: Callable[[app.Running], None]) -> None:
+    """Run the server on uvloop, calling `ready` once it serves."""
+    uvloop.run(_until_stopped(settings, ready))
+
+
+async def _until_stopped(settings: Settings, ready: Callable[[app.Running], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            sys.stderr.write("skerry: ended at once; nothing acknowledged is lost.\n")
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    await app.serve(settings, ready=ready, stop=stop)

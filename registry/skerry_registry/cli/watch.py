@@ -1,0 +1,157 @@
+"""A farm in the terminal: a table that is drawn anew as the farm lives."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from msgspec import Struct
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from skerry.errors import SkerryError
+from skerry_adapters.farm.layout import FEATURE
+from skerry_registry.cli.client import Client, ServerRefused
+
+_STYLES = {"operating": "green", "idle": "cyan", "stopped": "yellow", "maintenance": "magenta", "fault": "bold red"}
+_STALE = 60.0
+_BLOCK = 54
+_AROUND = 5
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One thing of the farm: kW, m/s, degrees, seconds; None where it has not told."""
+
+    id: str
+    status: str
+    power: float | None
+    rated: float | None
+    wind: float | None
+    direction: float | None
+    age: float | None
+
+
+def watch(client: Client, *, namespace: str | None, interval: float, once: bool) -> None:
+    """Draw the table every `interval` seconds until Ctrl-C; `once`: print it and return."""
+    console = Console()
+    if once:
+        rows = look(client, namespace, time.time())
+        console.print(_table(rows), _totals(rows), sep="\n")
+        return
+    rows = []
+    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        trouble, since = "", time.monotonic()
+        while True:
+            try:
+                rows, trouble, since = look(client, namespace, time.time()), "", time.monotonic()
+            except SkerryError as error:
+                if isinstance(error, ServerRefused) and not rows:
+                    raise
+                trouble = f"{error.text} Trying again; the table is {time.monotonic() - since:.0f} s old."
+            live.update(_screen(client.url, rows, trouble, console.width, console.height), refresh=True)
+            time.sleep(interval)
+
+
+def look(client: Client, namespace: str | None, now: float) -> list[Row]:
+    """Every turbine and mast that the login may see. Raises ServerAway, ServerRefused."""
+    wanted = "thingId,_modified,attributes/kind,attributes/ratedPower"
+    following: str | None = f"/api/2/things?fields={quote(f'{wanted},features/{FEATURE}/properties', safe='')}"
+    rows: list[Row] = []
+    while following is not None:
+        things, following = client.get(following)
+        rows.extend(
+            _row(thing, now) for thing in things if namespace is None or thing["thingId"].startswith(f"{namespace}:")
+        )
+    return sorted(rows, key=lambda row: row.id)
+
+
+def _row(thing: dict[str, Any], now: float) -> Row:
+    attributes = thing.get("attributes") or {}
+    properties = ((thing.get("features") or {}).get(FEATURE) or {}).get("properties") or {}
+    status = properties.get("status")
+    if status is None and isinstance(properties.get("operationNormal"), bool):
+        status = "operating" if properties["operationNormal"] else "abnormal"
+    modified = thing.get("_modified")
+    return Row(
+        id=thing["thingId"],
+        status=str(status if status is not None else attributes.get("kind", "")),
+        power=_number(properties, "power"),
+        rated=_number(attributes, "ratedPower"),
+        wind=_number(properties, "wind"),
+        direction=_number(properties, "windDirection"),
+        age=now - datetime.fromisoformat(modified).timestamp() if modified else None,
+    )
+
+
+def _number(values: dict[str, Any], name: str) -> float | None:
+    """A property, or the first with a height in its name (wind80m)."""
+    value = values.get(name)
+    if value is None:
+        value = next((values[other] for other in sorted(values) if re.fullmatch(rf"{name}\d+m", other)), None)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _screen(url: str, rows: Sequence[Row], trouble: str, width: int, height: int) -> Group:
+    """As many blocks of rows side by side as the terminal is wide; what does not fit is counted."""
+    blocks = max(1, width // _BLOCK)
+    lines = max(1, height - _AROUND)
+    fits = rows[: blocks * lines]
+    tall = max(1, -(-len(fits) // blocks)) if len(fits) > lines else lines
+    grid = Table.grid(padding=(0, 3))
+    grid.add_row(*(_table(fits[start : start + tall]) for start in range(0, max(len(fits), 1), tall)))
+    rest = f"  … and {len(rows) - len(fits)} more" if len(rows) > len(fits) else ""
+    head = Text.assemble((f"{url}  ", "dim"), (trouble, "bold red") if trouble else ("Ctrl-C leaves", "dim"))
+    return Group(head, grid, Text.assemble(_totals(rows), (rest, "yellow")))
+
+
+def _table(rows: Iterable[Row]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    for title in ("Thing", "Status", "kW", "", "m/s", "deg", "Age"):
+        table.add_column(title, justify="right" if title in ("kW", "m/s", "deg", "Age") else "left", no_wrap=True)
+    for row in rows:
+        old = row.age is None or row.age > _STALE
+        table.add_row(
+            row.id,
+            Text(row.status, _STYLES.get(row.status, "")),
+            _text(row.power, 0),
+            Text(_bar(row), "green"),
+            _text(row.wind, 1),
+            _text(row.direction, 0),
+            Text(_age(row.age), "yellow" if old else "dim"),
+        )
+    return table
+
+
+def _totals(rows: Sequence[Row]) -> Text:
+    power = sum(row.power or 0.0 for row in rows)
+    winds = [row.wind for row in rows if row.wind is not None]
+    counts = {status: sum(row.status == status for row in rows) for status in dict.fromkeys(row.status for row in rows)}
+    said = ", ".join(f"{count} {status}" for status, count in counts.items() if status)
+    wind = f", {sum(winds) / len(winds):.1f} m/s" if winds else ""
+    return Text(f"{len(rows)} things, {power / 1000:,.1f} MW{wind}" + (f": {said}" if said else ""), "bold")
+
+
+def _text(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _bar(row: Row) -> str:
+    if row.power is None or not row.rated:
+        return ""
+    eighths = round(48 * min(max(row.power / row.rated, 0.0), 1.0))
+    return ("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8]).ljust(6)[:6]
+
+
+def _age(age: float | None) -> str:
+    if age is None:
+        return ""
+    for unit, seconds in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if age >= seconds:
+            return f"{age / seconds:.0f} {unit}"
+    return f"{max(age, 0):.0f} s"
