@@ -217,7 +217,7 @@ def _convert(name: str, value: object, where: str, problems: list[str], *, stric
         if name == "sources":
             unknown = re.search(r"unknown field (\w+)", said)
             near = _nearest(unknown[1], list(Source.__struct_fields__), str) if unknown else ""
-            problems.append(f"{where}: {said[0].lower()}{said[1:]}{near}.")
+            problems.append(f"{where}: {said.removesuffix('.')}{near}.")
         else:
             shown = "" if is_secret(name) else f", not {json.dumps(value, default=str)}"
             problems.append(f"{where}: expected {_type_text(_TYPES[name])}{shown}.")
@@ -226,7 +226,7 @@ def _convert(name: str, value: object, where: str, problems: list[str], *, stric
 
 def _nearest(name: str, known: Iterable[str], write: Callable[[str], str]) -> str:
     near = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f": did you mean {write(near[0])}" if near else ""
+    return f"; the nearest is {write(near[0])}" if near else ""
 
 
 def _in_toml(name: str) -> str:

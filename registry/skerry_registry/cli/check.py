@@ -39,8 +39,7 @@ JSON devices, both acting as `nginx:ditto`. `[[sources]]` in the file replaces t
 ```toml
 [[sources]]
 name = "telemetry"
-topics = ["telemetry/+/+/+"]
-payload = "telemetry"
+pattern = "telemetry/{{namespace}}/{{name}}/{{feature}}"
 subjects = ["nginx:ditto"]
 ```
 
@@ -116,21 +115,9 @@ def _wrong_addresses(settings: Settings) -> Iterator[str]:
 
 def _wrong_sources(settings: Settings) -> Iterator[str]:
     names = [source.name for source in settings.sources]
-    for source in settings.sources:
-        if names.count(source.name) > 1:
-            yield f"sources: there are two of the name {source.name!r}."
-        for topic in source.topics:
-            if not _is_filter(topic):
-                yield f"sources: {source.name} has the topic filter {topic!r}, which MQTT does not allow."
-
-
-def _is_filter(topic: str) -> bool:
-    levels = topic.split("/")
-    return (
-        bool(topic)
-        and all(level in ("+", "#") or not set("+#") & set(level) for level in levels)
-        and "#" not in levels[:-1]
-    )
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            yield f"sources: there are two of the name {name!r}."
 
 
 def _without_login(value: object) -> object:
