@@ -7,6 +7,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from skerry.errors import SkerryError
 from skerry.signals import Micros
 
 Value: TypeAlias = float | int | bool | str
@@ -14,7 +15,16 @@ Aggregate: TypeAlias = Literal["avg", "min", "max", "sum", "count", "first", "la
 Fill: TypeAlias = Literal["null", "previous", "zero", "linear"]
 
 
-class Sample(Struct, frozen=True):
+class SeriesUnavailable(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
+    """The series store is away or full; nothing is lost, the journal keeps what it has not taken."""
+
+    code = "timeseries:series.unavailable"
+    status = 503
+    message = "The series store does not answer: {reason}"
+    description = "Nothing is lost: samples are stored as soon as it is back. Try again; the operator sees /health."
+
+
+class Sample(Struct, frozen=True, gc=False):
     """One value at one time: what a device saw at `time` (and we learned at `learned`). `path`: JSON pointer text."""
 
     thing: str

@@ -1,0 +1,274 @@
+"""The embedded series store: one DuckDB file, appended in batches, its cursor in the same transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal
+
+import duckdb
+import numpy as np
+
+from skerry_adapters.series.ports import Page, Query, Sample, SeriesUnavailable, Value
+from skerry_adapters.series.query import QueryInvalid
+from skerry_adapters.series.steps import all_steps, page_of, runs, step_page, wanted, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from skerry.signals import Micros
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS things (no INTEGER NOT NULL, name VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS paths (no INTEGER NOT NULL, name VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS samples (
+    thing INTEGER NOT NULL, path INTEGER NOT NULL, time BIGINT NOT NULL, learned BIGINT NOT NULL,
+    kind UTINYINT NOT NULL, number DOUBLE, text VARCHAR);
+CREATE TABLE IF NOT EXISTS progress (version INTEGER NOT NULL, upto BIGINT NOT NULL);
+INSERT INTO progress SELECT 1, 0 WHERE NOT EXISTS (FROM progress);
+"""
+# rowid is the order of writing: of two samples of one time the later written is the one that counts.
+_KEPT = """
+SELECT time, arg_max(kind, rowid) AS kind, arg_max_null(number, rowid) AS number, arg_max_null(text, rowid) AS text
+FROM samples WHERE thing = $thing AND path = $path AND time >= $start AND time < $end GROUP BY time
+"""
+_RAW = f"SELECT time, kind, number, text FROM ({_KEPT}) ORDER BY time"
+_NUMERIC = {
+    "avg": "avg(number)",
+    "min": "min(number)",
+    "max": "max(number)",
+    "sum": "sum(number)",
+    "stddev": "stddev_samp(number)",
+}
+_PICKED = {"first": "arg_min", "last": "arg_max"}
+_NUMBER, _BOOLEAN, _TEXT = 0, 1, 2
+_KINDS: dict[type, int] = {float: _NUMBER, int: _NUMBER, bool: _BOOLEAN, str: _TEXT}
+QUERY_SECONDS = 20.0
+
+
+class DuckSeries:
+    """A series store in one file, for one process. Blocking work is done in two threads: one writes, one answers."""
+
+    def __init__(self, path: Path, *, memory: str = "512MB", threads: int = 2) -> None:
+        """`memory` and `threads`: the most that DuckDB may take; what does not fit spills to a folder beside the file."""
+        self._path = path
+        self._config = {
+            "memory_limit": memory,
+            "threads": threads,
+            "temp_directory": str(path.with_suffix(".tmp")),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        self._opening = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._things: dict[str, int] = {}
+        self._paths: dict[str, int] = {}
+        self._upto = 0
+
+    async def __aenter__(self) -> DuckSeries:
+        """Open the file, or make it. Raises SeriesUnavailable when it cannot be opened (another process has it, say)."""
+        self._writer = ThreadPoolExecutor(1, "series-write")
+        self._reader = ThreadPoolExecutor(1, "series-read")
+        try:
+            await self._run(self._writer, self._open)
+        except SeriesUnavailable:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Finish what is being written and close the file."""
+        await asyncio.to_thread(self._close)
+
+    async def write(self, samples: Sequence[Sample], upto: int) -> None:
+        """Append the samples and move the cursor, in one durable transaction."""
+        await self._run(self._writer, lambda: self._write(samples, upto))
+
+    async def cursor(self) -> int:
+        """The `upto` of the last durable write."""
+        await self._run(self._writer, self._open)
+        return self._upto
+
+    async def trim(self, before: Micros) -> None:
+        """Forget samples older than `before` and give their room back to the file."""
+        await self._run(self._writer, lambda: self._trim(before))
+
+    async def query(self, query: Query) -> Page:
+        """Answer one property's page."""
+        ask = asyncio.ensure_future(self._run(self._reader, lambda: self._query(query)))
+        done, _ = await asyncio.wait({ask}, timeout=QUERY_SECONDS)
+        if not done:
+            self._interrupt()
+        return await ask
+
+    async def _run(self, executor: ThreadPoolExecutor, work: Callable[[], Any]) -> Any:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, work)
+        except duckdb.InterruptException as error:
+            raise QueryInvalid(
+                name="from", reason=f"the answer takes more than {QUERY_SECONDS:g} s; ask for a shorter range"
+            ) from error
+        except (duckdb.Error, OSError, MemoryError) as error:
+            raise SeriesUnavailable(reason=str(error).splitlines()[0]) from error
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        """The connection; a new one where there is none or a failure has ended the last."""
+        with self._opening:
+            if self._connection is None:
+                connection = duckdb.connect(str(self._path), config=self._config)
+                try:
+                    connection.execute(_SCHEMA)
+                    self._things = dict(connection.execute("SELECT name, no FROM things").fetchall())
+                    self._paths = dict(connection.execute("SELECT name, no FROM paths").fetchall())
+                    ((self._upto,),) = connection.execute("SELECT upto FROM progress").fetchall()
+                except BaseException:
+                    connection.close()
+                    raise
+                self._reading = connection.cursor()
+                self._connection = connection
+            return self._connection
+
+    def _drop(self) -> None:
+        """Let go of a connection that failed; the next use opens the file anew, which replays its log."""
+        with self._opening:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            self._reading.close()
+            connection.close()
+
+    def _close(self) -> None:
+        self._reader.shutdown()
+        self._writer.shutdown()
+        self._drop()
+
+    def _interrupt(self) -> None:
+        with self._opening:
+            if self._connection is not None:
+                self._reading.interrupt()
+
+    def _write(self, samples: Sequence[Sample], upto: int) -> None:
+        connection = self._open()
+        try:
+            connection.execute("BEGIN")
+            if samples:
+                self._insert(connection, samples)
+            connection.execute("UPDATE progress SET upto = ?", [upto])
+            connection.execute("COMMIT")
+        except BaseException:
+            self._drop()
+            raise
+        self._upto = upto
+
+    def _insert(self, connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample]) -> None:
+        values = [sample.value for sample in samples]
+        kinds = np.frombuffer(bytes([_KINDS[kind] for kind in map(type, values)]), np.uint8)
+        batch: dict[str, np.ndarray[Any, Any]] = {
+            "thing": self._numbers(connection, "things", self._things, [sample.thing for sample in samples]),
+            "path": self._numbers(connection, "paths", self._paths, [sample.path for sample in samples]),
+            "time": np.array([sample.time for sample in samples], np.int64),
+            "learned": np.array([sample.learned for sample in samples], np.int64),
+            "kind": kinds,
+        }
+        number, text = "number", "NULL"
+        if _TEXT in kinds:
+            number, text = "CASE WHEN kind < 2 THEN number END", "text"
+            batch["number"] = np.array([0.0 if type(v) is str else v for v in values], np.float64)
+            batch["text"] = np.array([v if type(v) is str else None for v in values], object)
+        else:
+            batch["number"] = np.array(values, np.float64)
+        connection.execute(f"INSERT INTO samples SELECT thing, path, time, learned, kind, {number}, {text} FROM batch")  # noqa: S608 - constants
+
+    def _numbers(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: Literal["things", "paths"],
+        known: dict[str, int],
+        names: list[str],
+    ) -> np.ndarray[Any, Any]:
+        """The numbers that stand for the names; new names get one. A transaction that fails drops them with `known`."""
+        try:
+            return np.array([known[name] for name in names], np.int32)
+        except KeyError:
+            new = {
+                name: len(known) + place for place, name in enumerate(dict.fromkeys(n for n in names if n not in known))
+            }
+            rows = {"no": np.array(list(new.values()), np.int32), "name": np.array(list(new), object)}
+            connection.execute(f"INSERT INTO {table} SELECT no, name FROM rows")  # noqa: S608 - constants
+            known.update(new)
+            assert rows
+            return np.array([known[name] for name in names], np.int32)
+
+    def _trim(self, before: Micros) -> None:
+        connection = self._open()
+        try:
+            connection.execute("DELETE FROM samples WHERE time < ?", [before])
+            connection.execute("CHECKPOINT")
+        except BaseException:
+            self._drop()
+            raise
+
+    def _query(self, query: Query) -> Page:
+        self._open()
+        facts = {
+            "thing": self._things.get(query.thing, -1),
+            "path": self._paths.get(query.path, -1),
+            "start": query.start,
+            "end": query.end,
+        }
+        if query.step is None:
+            return self._raw(query, facts)
+        steps = all_steps(query)
+        values: dict[Micros, Value | None] = {}
+        for run in runs(wanted(query, steps)):
+            self._aggregate(query, facts, run, values)
+        return step_page(query, steps if query.fill in {"previous", "linear"} else wanted(query, steps), values)
+
+    def _raw(self, query: Query, facts: dict[str, Any]) -> Page:
+        if query.after is not None:
+            if query.order == "asc":
+                facts["start"] = max(query.start, int(query.after) + 1)
+            else:
+                facts["end"] = min(query.end, int(query.after))
+        found = self._reading.execute(f"{_RAW} {query.order} LIMIT {query.limit + 1}", facts).fetchall()
+        return page_of(query, [(time, _restore(kind, number, text)) for time, kind, number, text in found])
+
+    def _aggregate(
+        self, query: Query, facts: dict[str, Any], run: tuple[int, int, int], values: dict[Micros, Value | None]
+    ) -> None:
+        """Put the values of a run of equal steps into `values`."""
+        start, length, count = run
+        facts = {**facts, "start": start, "end": min(query.end, start + length * count), "length": length}
+        if query.agg in _PICKED:
+            pick = _PICKED[query.agg]
+            picked = f"{pick}(kind, time), {pick}_null(number, time), {pick}_null(text, time)"
+            for step, kind, number, text in self._steps(picked, facts):
+                values[start + step * length] = _restore(kind, number, text)
+        elif query.agg == "count":
+            for step, found in self._steps("count(*)", facts):
+                values[start + step * length] = found
+        else:
+            texts = False
+            for step, value, numbers in self._steps(f"{_NUMERIC[query.agg]}, count(number)", facts):
+                if numbers:
+                    values[start + step * length] = None if value is None else whole(value)
+                else:
+                    texts = True
+            if texts and not values:
+                raise QueryInvalid(
+                    name="agg",
+                    reason=f"{query.agg} needs numbers and the property is text; ask for count, first or last",
+                )
+
+    def _steps(self, what: str, facts: dict[str, Any]) -> list[tuple[Any, ...]]:
+        sql = f"SELECT (time - $start) // $length AS step, {what} FROM ({_KEPT}) GROUP BY step"  # noqa: S608 - constants
+        return self._reading.execute(sql, facts).fetchall()
+
+
+def _restore(kind: int, number: float | None, text: str | None) -> Value:
+    if kind == _TEXT:
+        assert text is not None
+        return text
+    assert number is not None
+    return bool(number) if kind == _BOOLEAN else whole(number)
