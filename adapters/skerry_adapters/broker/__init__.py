@@ -1,0 +1,7 @@
+"""The embedded MQTT broker: 3.1.1 and 5, in process, acknowledging only what is committed."""
+
+from skerry_adapters.broker.server import Authenticate, Broker, BrokerNotListening, BrokerStatus, May
+from skerry_adapters.broker.sessions import Limits
+from skerry_adapters.broker.storage import SessionsUnreadable
+
+__all__ = ["Authenticate", "Broker", "BrokerNotListening", "BrokerStatus", "Limits", "May", "SessionsUnreadable"]

@@ -1,0 +1,479 @@
+"""One client's connection: packets in and out, its rights, its flow control. The asyncio edge of a session."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from skerry_adapters.broker import storage as db
+from skerry_adapters.broker.codec import Decoder, encode
+from skerry_adapters.broker.packets import (
+    V5,
+    V311,
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Properties,
+    ProtocolViolation,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Reason,
+    Suback,
+    Subscribe,
+    Unsuback,
+    Unsubscribe,
+    Will,
+)
+from skerry_adapters.broker.sessions import Session, Subscription
+from skerry_adapters.broker.topics import check_filter, split_share
+
+if TYPE_CHECKING:
+    from skerry_adapters.broker.server import Broker
+
+log = logging.getLogger(__name__)
+
+TOPIC_ALIASES = 64
+_GREETING_BYTES = 262_144
+_FLUSH_BYTES = 65_536
+_STUCK_BYTES = 4_194_304
+_LONGEST_CLIENT_ID = 256
+_OLD_REFUSALS = {
+    Reason.UNSUPPORTED_VERSION: 1,
+    Reason.CLIENT_ID_NOT_VALID: 2,
+    Reason.UNAVAILABLE: 3,
+    Reason.QUOTA_EXCEEDED: 3,
+    Reason.SHUTTING_DOWN: 3,
+    Reason.BAD_LOGIN: 4,
+}
+
+
+class Connection(asyncio.Protocol):
+    """From accept to close. `session` is there once the client has logged in."""
+
+    def __init__(self, broker: Broker) -> None:
+        """A connection of this broker."""
+        self.broker = broker
+        self.session: Session | None = None
+        self.heard = broker.loop.time()
+        self.keepalive = 0
+        self.version = V311
+        self.largest = 268_435_460
+        self.unacknowledged = 0
+        self.open = False
+        self.closed = False
+        self.paused = False
+        self._transport: asyncio.Transport | None = None
+        self._decoder = Decoder(min(_GREETING_BYTES, broker.limits.packet_bytes))
+        self._waiting: list[Packet] = []
+        self._login: asyncio.Task[None] | None = None
+        self._will: Will | None = None
+        self._aliases: dict[int, str] = {}
+        self._expected = 0
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._stalled = False
+
+    @property
+    def writable(self) -> bool:
+        """False before CONNACK and while the client does not read."""
+        return self.open and not self._stalled
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Accepted."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.broker.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        del exc
+        self._end(will=True)
+        self.broker.connections.discard(self)
+        if self._login is not None:
+            self._login.cancel()
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as we write."""
+        self._stalled = True
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._stalled = False
+        if self.session is not None and self.open:
+            self.session.pump()
+        self.regulate()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes, to packets, to deeds."""
+        if self.closed:
+            return
+        self.heard = self.broker.loop.time()
+        packets = self._decoder.feed(data)
+        if self._login is not None:
+            self._waiting += packets
+        else:
+            self._handle(packets)
+
+    def write(self, data: bytes) -> None:
+        """Send with the rest of this turn."""
+        if self.closed:
+            return
+        if not self._out:
+            self.broker.flush_soon(self)
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes > _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what is written to the transport."""
+        if self._out and self._transport is not None and not self.closed:
+            out, self._out, self._out_bytes = self._out, [], 0
+            self._transport.write(b"".join(out))
+
+    def close(self, reason: Reason, text: str = "", *, will: bool = True) -> None:
+        """End it; an MQTT 5 client is told why."""
+        if self.closed:
+            return
+        if self.open and self.version == V5:
+            self.write(encode(Disconnect(reason, {"reason_string": text} if text else {}), V5))
+        self.flush()
+        self._end(will=will)
+        if self._transport is not None:
+            if self._stalled:
+                self._transport.abort()
+            else:
+                self._transport.close()
+
+    def regulate(self) -> None:
+        """Read, unless too much of this client's or of everybody's waits for `take`, or it reads no answers."""
+        if self.closed or self._transport is None or self._login is not None:
+            return
+        limits = self.broker.limits
+        most = limits.unacknowledged // 2 if self.paused else limits.unacknowledged - 1
+        stop = (
+            self.unacknowledged > most
+            or self.broker.waiting_bytes >= limits.waiting_bytes
+            or (self._stalled and self._transport.get_write_buffer_size() > _STUCK_BYTES)
+        )
+        if stop and not self.paused:
+            self.paused = True
+            self.broker.paused.add(self)
+            self._transport.pause_reading()
+        elif self.paused and not stop:
+            self.paused = False
+            self.broker.paused.discard(self)
+            self.heard = self.broker.loop.time()
+            self._transport.resume_reading()
+
+    def _handle(self, packets: list[Packet]) -> None:
+        """Deal with packets in order, then with what was wrong after them."""
+        try:
+            for index, packet in enumerate(packets):
+                if type(packet) is Publish:
+                    self._published(packet)
+                else:
+                    handler = self._HANDLERS.get(type(packet))
+                    if handler is None or (not self.open and type(packet) is not Connect):
+                        raise ProtocolViolation(Reason.PROTOCOL_ERROR, "a client must not send this packet here")  # noqa: TRY301
+                    handler(self, packet)
+                if self.closed:
+                    return
+                if self._login is not None:
+                    self._waiting = packets[index + 1 :]
+                    return
+            if self._decoder.violation is not None:
+                raise self._decoder.violation
+        except ProtocolViolation as violation:
+            self._violated(violation)
+            return
+        self.regulate()
+
+    def _violated(self, violation: ProtocolViolation) -> None:
+        """The client broke the protocol."""
+        log.info("mqtt connection closed", extra={"client": self._name, "reason": str(violation)})
+        self.broker.violations += 1
+        if self.open:
+            self.close(violation.reason, str(violation))
+        elif self._decoder.version is None and violation.reason is not Reason.UNSUPPORTED_VERSION:
+            self.close(violation.reason)
+        else:
+            self._refuse(violation.reason, self._decoder.version or V311)
+
+    @property
+    def _name(self) -> str | None:
+        """The client id, once it is known."""
+        return None if self.session is None else self.session.client_id
+
+    def _published(self, packet: Publish) -> None:
+        """A PUBLISH: checked here, taken with its batch, acknowledged after that."""
+        session = self.session
+        if session is None or not self.open:
+            raise ProtocolViolation(Reason.PROTOCOL_ERROR, "PUBLISH came before the login")
+        topic = packet.topic
+        if packet.properties is not None:
+            topic = self._aliased(topic, packet.properties)
+        broker, qos = self.broker, packet.qos
+        reason = Reason.SUCCESS
+        if topic[0] == "$":
+            reason = Reason.TOPIC_NAME_INVALID
+        elif broker.may is not None and not broker.may(session.subjects, "publish", topic):
+            reason = Reason.NOT_AUTHORIZED
+        fresh = True
+        if qos:
+            if qos == 2:
+                fresh = packet.mid not in session.received
+                if reason is Reason.SUCCESS or self.version != V5:
+                    session.received.add(packet.mid)
+            else:
+                self._expected += 1
+            if self.version == V5 and self._expected + len(session.received) > broker.limits.unacknowledged:
+                raise ProtocolViolation(
+                    Reason.RECEIVE_MAXIMUM_EXCEEDED, "more messages are unacknowledged than the receive maximum allows"
+                )
+        self.unacknowledged += 1
+        broker.arrived((self, session, packet, topic, reason, fresh))
+
+    def answered(self, packet: Publish, reason: Reason) -> None:
+        """Its batch is committed: acknowledge."""
+        self.unacknowledged -= 1
+        if packet.qos == 1:
+            self._expected -= 1
+            if reason is Reason.SUCCESS or self.version != V5:
+                self.write(b"\x40\x02" + packet.mid.to_bytes(2))
+            else:
+                self.write(encode(Puback(packet.mid, reason), V5))
+        elif packet.qos == 2:
+            self.write(encode(Pubrec(packet.mid, reason), self.version))
+
+    def _aliased(self, topic: str, properties: Properties) -> str:
+        """The topic that a topic alias stands for, or makes it stand for one."""
+        alias = properties.get("topic_alias")
+        if alias is None:
+            return topic
+        if alias > TOPIC_ALIASES:
+            raise ProtocolViolation(Reason.TOPIC_ALIAS_INVALID, f"a topic alias is larger than {TOPIC_ALIASES}")
+        if topic:
+            self._aliases[alias] = topic
+            return topic
+        known = self._aliases.get(alias)
+        if known is None:
+            raise ProtocolViolation(Reason.PROTOCOL_ERROR, "a topic alias stands for no topic yet")
+        return known
+
+    def _connect(self, packet: Connect) -> None:
+        """CONNECT: log in aside; what follows waits."""
+        if self.open:
+            raise ProtocolViolation(Reason.PROTOCOL_ERROR, "CONNECT came twice")
+        assert self._transport is not None
+        self._transport.pause_reading()
+        self.version = packet.version
+        self._login = self.broker.spawn(self._log_in(packet))
+
+    async def _log_in(self, packet: Connect) -> None:
+        """Authenticate, find the session, answer, go on with what waited."""
+        refusal = await self._admit(packet)
+        self._login = None
+        if self.closed:
+            return
+        if refusal is not None:
+            self._refuse(refusal, packet.version)
+            return
+        assert self.session is not None
+        assert self._transport is not None
+        self._decoder.limit = self.broker.limits.packet_bytes
+        self._transport.resume_reading()
+        self.heard = self.broker.loop.time()
+        self.session.pump()
+        waiting, self._waiting = self._waiting, []
+        self._handle(waiting)
+
+    async def _admit(self, packet: Connect) -> Reason | None:  # noqa: C901 - one refusal after the other
+        """Why the client may not in; None when it is, and has its CONNACK."""
+        broker, properties = self.broker, packet.properties
+        if "authentication_method" in properties:
+            return Reason.BAD_AUTHENTICATION_METHOD
+        if len(broker.connections) > broker.limits.connections:
+            log.warning("mqtt connections exhausted", extra={"connections": len(broker.connections)})
+            return Reason.QUOTA_EXCEEDED
+        if len(packet.client_id) > _LONGEST_CLIENT_ID or (
+            not packet.client_id and packet.version == V311 and not packet.clean
+        ):
+            return Reason.CLIENT_ID_NOT_VALID
+        if packet.username is None or packet.password is None:
+            return Reason.NOT_AUTHORIZED
+        try:
+            subjects = await broker.authenticate(packet.username, packet.password.decode())
+        except UnicodeDecodeError:
+            subjects = None
+        if subjects is None:
+            log.info("mqtt login refused", extra={"user": packet.username, "client": packet.client_id})
+            return Reason.BAD_LOGIN
+        if self.closed:
+            return None
+        wanted = (
+            properties.get("session_expiry_interval", 0)
+            if packet.version == V5
+            else (0 if packet.clean else 0xFFFFFFFF)
+        )
+        expiry = min(wanted, broker.limits.session_seconds)
+        client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
+        session, present = broker.enter(self, packet.username, client_id, clean=packet.clean, expiry=expiry)
+        session.subjects = subjects
+        self.largest = properties.get("maximum_packet_size", self.largest)
+        session.attach(self, properties.get("receive_maximum", 65_535))
+        self.session = session
+        self._will = packet.will
+        self.keepalive = packet.keepalive
+        if session.persistent:
+            session.keep()
+            await broker.storage.settled()
+            if self.closed:
+                return None
+        answer: Properties = {}
+        if packet.version == V5:
+            answer = {
+                "receive_maximum": broker.limits.unacknowledged,
+                "maximum_packet_size": broker.limits.packet_bytes,
+                "topic_alias_maximum": TOPIC_ALIASES,
+            }
+            if expiry != wanted:
+                answer["session_expiry_interval"] = expiry
+            if not packet.client_id:
+                answer["assigned_client_identifier"] = client_id
+        self.write(encode(Connack(present, 0, answer), packet.version))
+        self.open = True
+        return None
+
+    def _refuse(self, reason: Reason, version: int) -> None:
+        """CONNACK with a refusal, and close."""
+        self.broker.logins_refused += 1
+        code = int(reason) if version == V5 else _OLD_REFUSALS.get(reason, 5)
+        self.write(encode(Connack(False, code), version))
+        self.close(reason)
+
+    def _subscribe(self, packet: Subscribe) -> None:
+        """SUBSCRIBE: answered when it is durable, then the retained messages."""
+        session, broker = self._session, self.broker
+        identifier = packet.properties.get("subscription_identifier", 0)
+        reasons: list[int] = []
+        greetings: list[Subscription] = []
+        for wish in packet.filters:
+            share, plain = "", wish.topic
+            if check_filter(wish.topic) is None:
+                share, plain = split_share(wish.topic)
+                if share and wish.no_local:
+                    raise ProtocolViolation(
+                        Reason.PROTOCOL_ERROR, "a shared subscription cannot be without local messages"
+                    )
+                if broker.may is not None and not broker.may(session.subjects, "subscribe", plain):
+                    refusal = Reason.NOT_AUTHORIZED
+                elif (
+                    len(session.subscriptions) >= broker.limits.subscriptions
+                    and wish.topic not in session.subscriptions
+                ):
+                    refusal = Reason.QUOTA_EXCEEDED
+                else:
+                    refusal = Reason.SUCCESS
+            else:
+                refusal = Reason.TOPIC_FILTER_INVALID
+            if refusal is not Reason.SUCCESS:
+                reasons.append(refusal if self.version == V5 else Reason.UNSPECIFIED)
+                continue
+            subscription = Subscription(wish, identifier)
+            new = broker.router.subscribe(session, subscription)
+            reasons.append(wish.qos)
+            if not share and (wish.handling == 0 or (wish.handling == 1 and new)):
+                greetings.append(subscription)
+
+        def answer() -> None:
+            self.write(encode(Suback(packet.mid, tuple(reasons)), self.version))
+            for greeting in greetings:
+                broker.router.greet(session, greeting)
+
+        broker.when_durable(session, answer)
+
+    def _unsubscribe(self, packet: Unsubscribe) -> None:
+        """UNSUBSCRIBE: answered when it is durable."""
+        session, router = self._session, self.broker.router
+        reasons = tuple(
+            Reason.SUCCESS if router.unsubscribe(session, topic) else Reason.NO_SUBSCRIPTION_EXISTED
+            for topic in packet.filters
+        )
+        answer = encode(Unsuback(packet.mid, reasons), self.version)
+        self.broker.when_durable(session, lambda: self.write(answer))
+
+    def _puback(self, packet: Puback) -> None:
+        """A subscriber has a message."""
+        self._session.acknowledged(packet.mid)
+
+    def _pubrec(self, packet: Pubrec) -> None:
+        """A subscriber has a QoS 2 message."""
+        self._session.taken(packet.mid, packet.reason)
+
+    def _pubcomp(self, packet: Pubcomp) -> None:
+        """A subscriber is done with a QoS 2 message."""
+        self._session.completed(packet.mid)
+
+    def _pubrel(self, packet: Pubrel) -> None:
+        """A publisher is done with a QoS 2 message; its packet id may come back once we have forgotten it durably."""
+        session = self._session
+        known = packet.mid in session.received
+        session.received.discard(packet.mid)
+        if known and session.persistent:
+            self.broker.storage.write(db.DROP_RECEIVED, session.number, packet.mid)
+        answer = encode(Pubcomp(packet.mid, Reason.SUCCESS if known else Reason.PACKET_ID_NOT_FOUND), self.version)
+        self.broker.when_durable(session, lambda: self.write(answer))
+
+    def _pingreq(self, packet: Pingreq) -> None:
+        """Still there."""
+        del packet
+        self.write(b"\xd0\x00")
+
+    def _disconnect(self, packet: Disconnect) -> None:
+        """The client leaves; without a will, unless it asks for it."""
+        session = self._session
+        wanted = packet.properties.get("session_expiry_interval")
+        if wanted is not None:
+            if wanted and not session.persistent:
+                raise ProtocolViolation(
+                    Reason.PROTOCOL_ERROR, "a session that ends with its connection cannot be prolonged at the end"
+                )
+            self.broker.prolong(session, min(wanted, self.broker.limits.session_seconds))
+        self._end(will=packet.reason == Reason.DISCONNECT_WITH_WILL)
+        if self._transport is not None:
+            self._transport.close()
+
+    @property
+    def _session(self) -> Session:
+        """The session of an open connection."""
+        assert self.session is not None
+        return self.session
+
+    def _end(self, *, will: bool) -> None:
+        """Once: leave the session, and leave the will to the broker."""
+        if self.closed:
+            return
+        self.closed = True
+        self.broker.paused.discard(self)
+        if self.session is not None and self.session.wire is self:
+            self.broker.left(self.session, self._will if will else None)
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Connection, Any], None]]] = {
+        Connect: _connect,
+        Subscribe: _subscribe,
+        Unsubscribe: _unsubscribe,
+        Puback: _puback,
+        Pubrec: _pubrec,
+        Pubrel: _pubrel,
+        Pubcomp: _pubcomp,
+        Pingreq: _pingreq,
+        Disconnect: _disconnect,
+    }

@@ -1,0 +1,393 @@
+"""The embedded broker: listens, batches what comes in for `take`, acknowledges after it, routes to subscribers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
+
+from msgspec import Struct
+
+from skerry.errors import SkerryError
+from skerry.signals import Clock
+from skerry_adapters.broker import storage as db
+from skerry_adapters.broker.connection import Connection
+from skerry_adapters.broker.packets import Publish, Reason, Will
+from skerry_adapters.broker.router import Router, admit
+from skerry_adapters.broker.sessions import Delivery, Limits, Session
+from skerry_adapters.broker.storage import Storage
+from skerry_adapters.broker.topics import check_topic
+from skerry_adapters.inbound import Inbound, Take
+
+log = logging.getLogger(__name__)
+
+Authenticate: TypeAlias = Callable[[str, str], Awaitable[tuple[str, ...] | None]]
+"""The subjects of a user with this password; None refuses."""
+
+May: TypeAlias = Callable[[tuple[str, ...], Literal["publish", "subscribe"], str], bool]
+"""Whether the subjects may publish to a topic, or subscribe to a topic filter. Asked for each PUBLISH, so it must be quick."""
+
+Arrival: TypeAlias = tuple[Connection | None, Session, Publish, str, Reason, bool]
+"""Who sent it (None for a will), its session, the packet, its topic, a refusal, and whether it is not a QoS 2 repetition."""
+
+TICK_SECONDS = 0.5
+_BATCH = 2_000
+
+
+class BrokerNotListening(SkerryError):  # noqa: N818 - a row of the error table
+    """The port is taken, or the address is not ours."""
+
+    code = "broker.address.unavailable"
+    status = 500
+    message = "The MQTT broker cannot listen on {host}:{port}: {reason}"
+    description = "Stop what uses the port, or choose another one with SKERRY_MQTT_PORT (0 takes a free one), or use an external broker with SKERRY_MQTT_URL."
+
+
+class BrokerStatus(Struct, frozen=True, kw_only=True):
+    """What the broker is doing. Counters are since the start; `failing` says why sessions cannot be stored."""
+
+    connections: int
+    sessions: int
+    subscriptions: int
+    retained: int
+    waiting: int
+    queued: int
+    received: int
+    delivered: int
+    refused: int
+    dropped: int
+    violations: int
+    logins_refused: int
+    received_per_second: float
+    failing: str | None = None
+
+
+class Broker:
+    """An MQTT 3.1.1 and 5 broker for one machine: `async with Broker(...) as broker`.
+
+    `take` gets what clients publish, in order; up to `pipeline` calls may be under way at once, begun in order. PUBACK and
+    PUBREC follow when `take` has returned and what subscribers are owed is durable in `folder` (None: kept in memory).
+    `may` is asked for each PUBLISH and SUBSCRIBE. A refused PUBLISH is dropped and counted: MQTT 5 clients are told, 3.1.1 has
+    no word for it, so it is acknowledged. Raises BrokerNotListening, SessionsUnreadable.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        take: Take,
+        authenticate: Authenticate,
+        clock: Clock,
+        folder: Path | None,
+        may: May | None = None,
+        limits: Limits | None = None,
+        pipeline: int = 4,
+    ) -> None:
+        """Nothing happens before it is entered."""
+        self.host = host
+        self.port = port
+        self.authenticate = authenticate
+        self.may = may
+        self.limits = limits or Limits()
+        self.storage = Storage(None if folder is None else folder / "broker.db")
+        self.router = Router(self.storage, clock, self.limits)
+        self.connections: set[Connection] = set()
+        self.paused: set[Connection] = set()
+        self.waiting_bytes = 0
+        self.violations = 0
+        self.logins_refused = 0
+        self.loop: asyncio.AbstractEventLoop
+        self._clock = clock
+        self._take = take
+        self._pipeline = pipeline
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticks = 0
+        self._wills: dict[Session, tuple[float, Will]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._arrivals: list[Arrival] = []
+        self._taking: list[asyncio.Task[None]] = []
+        self._scheduled = False
+        self._stopping = False
+        self._dirty: list[Connection] = []
+        self._received = 0
+        self._delivered = 0
+        self._refused = 0
+        self._rate = (0.0, 0, 0.0)
+
+    async def __aenter__(self) -> Self:
+        """Open the sessions, listen; `port` is the one that was got."""
+        self.loop = asyncio.get_running_loop()
+        self.router.load(self.storage.open())
+        try:
+            self._server = await self.loop.create_server(lambda: Connection(self), self.host, self.port, backlog=1024)
+        except OSError as error:
+            await self.storage.close()
+            reason = error.strerror or str(error)
+            raise BrokerNotListening(host=self.host, port=self.port, reason=reason) from None
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._rate = (self.loop.time(), 0, 0.0)
+        self._timer = self.loop.call_later(TICK_SECONDS, self._tick)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Finish what is being taken, tell the clients, close."""
+        assert self._server is not None
+        assert self._timer is not None
+        self._stopping = True
+        self._timer.cancel()
+        self._server.close()
+        if self._taking:
+            await asyncio.wait(self._taking, timeout=5)
+        for connection in list(self.connections):
+            connection.close(Reason.SHUTTING_DOWN, "the server is shutting down", will=False)
+        rest = [*self._tasks, *self._taking]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await self._server.wait_closed()
+        await self.storage.close()
+
+    async def publish(self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False) -> None:
+        """A message of the server's own; it does not pass `take`. Returns when what absent clients are owed is durable."""
+        check_topic(topic)
+        message = self.router.message(topic, payload, qos, retain, None, None)
+        planned = self.router.plan(message)
+        if retain or _stored(planned):
+            await self.storage.settled()
+        self._deliver(planned)
+
+    def status(self) -> BrokerStatus:
+        """What it is doing now."""
+        sessions = self.router.sessions.values()
+        return BrokerStatus(
+            connections=len(self.connections),
+            sessions=len(sessions),
+            subscriptions=sum(len(session.subscriptions) for session in sessions),
+            retained=len(self.router.retained),
+            waiting=sum(connection.unacknowledged for connection in self.connections),
+            queued=sum(session.waiting for session in sessions),
+            received=self._received,
+            delivered=self._delivered,
+            refused=self._refused,
+            dropped=self.router.sessions_dropped,
+            violations=self.violations,
+            logins_refused=self.logins_refused,
+            received_per_second=self._rate[2],
+            failing=self.storage.failing,
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that ends with the broker at the latest."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def enter(
+        self, connection: Connection, user: str, client_id: str, *, clean: bool, expiry: int
+    ) -> tuple[Session, bool]:
+        """The session for a client that logs in, and whether it is an old one. A connection that has it is taken over."""
+        old = self.router.sessions.get((user, client_id))
+        if old is not None and old.wire is not None and old.wire is not connection:
+            old.wire.close(Reason.TAKEN_OVER)
+            old = self.router.sessions.get((user, client_id))
+        if old is None or clean:
+            if old is not None:
+                self._end_session(old)
+            session = self.router.create(user, client_id)
+            session.expiry = expiry
+            return session, False
+        self._wills.pop(old, None)
+        self.prolong(old, expiry)
+        return old, True
+
+    def prolong(self, session: Session, expiry: int) -> None:
+        """Change how long the session lives after its connection."""
+        if session.persistent and not expiry:
+            self.storage.drop_session(session.number)
+        session.expiry = expiry
+        if expiry:
+            session.keep()
+
+    def left(self, session: Session, will: Will | None) -> None:
+        """Its connection has ended."""
+        session.detach()
+        delay = 0 if will is None else min(will.properties.get("will_delay_interval", 0), session.expiry)
+        if will is not None and delay:
+            self._wills[session] = (self.loop.time() + delay, will)
+        elif will is not None:
+            self._leave(session, will)
+        if session.persistent:
+            session.left = self._clock()
+            session.keep()
+        else:
+            self.router.drop(session)
+
+    def when_durable(self, session: Session, call: Callable[[], None]) -> None:
+        """Call when the session's changes are on disk; at once for a session that is not stored."""
+        if session.persistent:
+            self.storage.then(call)
+        else:
+            call()
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Send what it has written at the end of this turn."""
+        if not self._dirty:
+            self.loop.call_soon(self._flush)
+        self._dirty.append(connection)
+
+    def arrived(self, arrival: Arrival) -> None:
+        """A PUBLISH for the next batch."""
+        self._arrivals.append(arrival)
+        self.waiting_bytes += len(arrival[2].payload)
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        """Give what this turn has brought to `take`, unless enough calls are under way."""
+        self._scheduled = False
+        while self._arrivals and len(self._taking) < self._pipeline and not self._stopping:
+            batch, self._arrivals = self._arrivals[:_BATCH], self._arrivals[_BATCH:]
+            task = self.loop.create_task(self._deal(batch, self._taking[-1] if self._taking else None))
+            self._taking.append(task)
+            task.add_done_callback(self._dealt)
+
+    def _dealt(self, task: asyncio.Task[None]) -> None:
+        """A batch is done."""
+        self._taking.remove(task)
+        self._hand_over()
+
+    async def _deal(self, batch: list[Arrival], before: asyncio.Task[None] | None) -> None:
+        """Take a batch; then, after the batch before it, route and acknowledge it."""
+        messages = [_inbound(*arrival) for arrival in batch if arrival[4] is Reason.SUCCESS and arrival[5]]
+        taken = True
+        try:
+            if messages:
+                await self._take(messages)
+        except Exception:
+            log.exception("mqtt messages not taken", extra={"messages": len(messages)})
+            taken = False
+        if before is not None and not before.done():
+            await asyncio.wait({before})
+        if taken:
+            planned, stored = self._plan(batch)
+            if stored:
+                await self.storage.settled()
+            self._deliver(planned)
+            self._acknowledge(batch)
+        else:
+            self._abandon(batch)
+        self.waiting_bytes -= sum(len(arrival[2].payload) for arrival in batch)
+        self._flush()
+        for connection in list(self.paused):
+            connection.regulate()
+
+    def _plan(self, batch: list[Arrival]) -> tuple[list[tuple[Session, Delivery]], bool]:
+        """Reserve what subscribers get; answers also whether something was stored that acknowledgements must wait for."""
+        planned: list[tuple[Session, Delivery]] = []
+        stored = False
+        router = self.router
+        for connection, session, packet, topic, reason, fresh in batch:
+            if packet.qos == 2 and connection is not None and session.persistent and packet.mid in session.received:
+                self.storage.write(db.PUT_RECEIVED, session.number, packet.mid)
+                stored = True
+            if reason is not Reason.SUCCESS:
+                self._refused += 1
+            elif fresh and (packet.retain or router.wanted(topic)):
+                message = router.message(topic, packet.payload, packet.qos, packet.retain, packet.properties, session)
+                stored = stored or packet.retain
+                planned += router.plan(message)
+        return planned, stored or _stored(planned)
+
+    def _deliver(self, planned: list[tuple[Session, Delivery]]) -> None:
+        """Let planned deliveries go."""
+        self._delivered += len(planned)
+        admit(planned)
+
+    def _acknowledge(self, batch: list[Arrival]) -> None:
+        """PUBACK and PUBREC, in order."""
+        self._received += len(batch)
+        for connection, _, packet, _, reason, _ in batch:
+            if connection is not None and not connection.closed:
+                connection.answered(packet, reason)
+
+    def _abandon(self, batch: list[Arrival]) -> None:
+        """`take` broke: end the connections unacknowledged, so that the clients send again."""
+        for connection, session, packet, _, _, fresh in batch:
+            if packet.qos == 2 and fresh:
+                session.received.discard(packet.mid)
+            if connection is not None:
+                connection.close(Reason.UNSPECIFIED, "the server failed to store a message")
+
+    def _flush(self) -> None:
+        """Send what connections have written."""
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+    def _leave(self, session: Session, will: Will) -> None:
+        """Publish a will as its owner would."""
+        packet = Publish(will.topic, will.payload, will.qos, will.retain, properties=will.properties or None)
+        if will.topic[0] == "$" or (self.may is not None and not self.may(session.subjects, "publish", will.topic)):
+            self._refused += 1
+            return
+        self.arrived((None, session, packet, will.topic, Reason.SUCCESS, True))
+
+    def _end_session(self, session: Session) -> None:
+        """The session is over; a will that waited for that is published."""
+        waiting = self._wills.pop(session, None)
+        if waiting is not None:
+            self._leave(session, waiting[1])
+        self.router.drop(session)
+
+    def _tick(self) -> None:
+        """Twice a second: silent clients, wills whose time has come, sessions whose time is over, the rate."""
+        now = self.loop.time()
+        self._timer = self.loop.call_later(TICK_SECONDS, self._tick)
+        for connection in list(self.connections):
+            silent = now - connection.heard
+            if connection.open:
+                if connection.keepalive and not connection.paused and silent > 1.5 * connection.keepalive:
+                    log.info(
+                        "mqtt client silent", extra={"client": connection.session and connection.session.client_id}
+                    )
+                    connection.close(Reason.KEEP_ALIVE_TIMEOUT)
+            elif silent > self.limits.connect_seconds:
+                connection.close(Reason.UNSPECIFIED)
+        for session, (due, will) in list(self._wills.items()):
+            if due <= now:
+                del self._wills[session]
+                self._leave(session, will)
+        self._ticks += 1
+        if self._ticks % 10 == 0:
+            for session in self.router.expired(self._clock()):
+                self._end_session(session)
+        since, count, _ = self._rate
+        if now - since >= 1:
+            self._rate = (now, self._received, (self._received - count) / (now - since))
+
+
+def _stored(planned: list[tuple[Session, Delivery]]) -> bool:
+    """Whether any of it is owed to a session that outlives its connection."""
+    return any(delivery.qos and session.persistent for session, delivery in planned)
+
+
+def _inbound(_: Connection | None, session: Session, packet: Publish, topic: str, *rest: object) -> Inbound:
+    """The message as `take` gets it."""
+    del rest
+    properties = packet.properties or {}
+    return Inbound(
+        topic=topic,
+        payload=packet.payload,
+        qos=packet.qos,
+        mid=packet.mid,
+        redelivered=packet.dup,
+        subjects=session.subjects,
+        response_topic=properties.get("response_topic"),
+        correlation=properties.get("correlation_data"),
+    )
