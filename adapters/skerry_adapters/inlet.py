@@ -1,0 +1,219 @@
+"""The inlet: messages of any broker in, commands through the one door, what is refused into the dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct, structs
+
+from skerry.errors import SkerryError
+from skerry.signals import Clock, Command, Handle, Response
+from skerry_adapters.dead_letters import DeadLetter, DeadLettersUnavailable, letter
+from skerry_adapters.inbound import Inbound
+from skerry_adapters.mapping import Inbounder, MappingError, compile_source
+from skerry_adapters.sources import Source, matcher
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT = 0.05
+LONGEST_WAIT = 2.0
+MOST_TRIES = 5
+SAY_EVERY = 10_000_000
+KNOWN_TOPICS = 100_000
+NOT_MODIFIED = 304
+
+
+class NoSource(MappingError):
+    """A topic that no source takes."""
+
+    code = "mapping.source.none"
+    status = 404
+    message = "No source takes the topic '{topic}'."
+    description = "Publish to a topic of a source, or add the topic to a source in the settings."
+
+
+class Keep(Protocol):
+    """Where refused messages go: durable when `keep` returns; raises DeadLettersUnavailable."""
+
+    async def keep(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep them all."""
+        ...
+
+
+class Counters(Struct, kw_only=True):
+    """What became of the messages so far. received = committed + dead + those on their way. `retried`: batches."""
+
+    received: int = 0
+    mapped: int = 0
+    committed: int = 0
+    dead: int = 0
+    retried: int = 0
+    replayed: int = 0
+
+
+class Inlet:
+    """Deals with messages in order: maps a batch, hands it to the one door in a single call, sorts out the answers.
+
+    `take` is the Take seam; it may be called again before it has returned. Messages taken later are not retried before
+    those taken earlier. `limit`: bytes of a payload.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], handle: Handle, dead_letters: Keep, clock: Clock, *, limit: int = 256_000
+    ) -> None:
+        names = [source.name for source in sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"source '{name}' is there {names.count(name)} times; give each its own name")
+        self.counters = Counters()
+        self._sources = [(source, matcher(source.filters), compile_source(source, limit)) for source in sources]
+        self._by_name = {source.name: (inbound, source.payload == "telemetry") for source, _, inbound in self._sources}
+        self._handle = handle
+        self._dead_letters = dead_letters
+        self._clock = clock
+        self._routes: dict[str, tuple[str, Inbounder]] = {}
+        self._troubled: list[asyncio.Event] = []
+        self._said: dict[str, int] = {}
+        self._unsaid: dict[str, int] = {}
+
+    async def take(self, messages: Sequence[Inbound]) -> None:
+        """Return when each message is committed or kept as a dead letter."""
+        counters = self.counters
+        counters.received += len(messages)
+        now = self._clock()
+        commands: list[Command] = []
+        sent: list[Inbound] = []
+        dead: list[DeadLetter] = []
+        for message in messages:
+            route = self._routes.get(message.topic) or self._route(message.topic)
+            try:
+                command = route[1](message, now)
+            except SkerryError as error:
+                dead.append(self._refused(message, route[0], error))
+            else:
+                commands.append(command)
+                sent.append(message)
+        counters.mapped += len(commands)
+        if commands:
+            if self._troubled:
+                await self._troubled[-1].wait()
+            answers = await self._ask(commands)
+            if any(isinstance(answer, SkerryError) for answer in answers):
+                answers = await self._insist(commands, answers)
+                for message, answer in zip(sent, answers, strict=True):
+                    if isinstance(answer, SkerryError) and answer.status != NOT_MODIFIED:
+                        dead.append(self._refused(message, self._route(message.topic)[0], answer))
+        if dead:
+            await self._bury(dead)
+        counters.dead += len(dead)
+        counters.committed += len(messages) - len(dead)
+
+    async def replay(self, dead: DeadLetter) -> SkerryError | None:
+        """Try a dead letter again (the Again seam). Telemetry without a time counts as observed when it first arrived."""
+        message = Inbound(
+            topic=dead.topic,
+            payload=dead.payload,
+            qos=1,
+            mid=dead.id & 0xFFFF,
+            redelivered=True,
+            subjects=dead.subjects,
+        )
+        try:
+            name = dead.source if dead.source in self._by_name else self._route(dead.topic)[0]
+            inbound, telemetry = self._by_name.get(name, (_no_source, False))
+            command = inbound(message, self._clock())
+        except SkerryError as error:
+            return error
+        if telemetry and command.observed is None:
+            command = structs.replace(command, observed=dead.time)
+        answer = (await self._ask([command]))[0]
+        if isinstance(answer, SkerryError) and answer.status != NOT_MODIFIED:
+            return answer
+        self.counters.replayed += 1
+        return None
+
+    def _route(self, topic: str) -> tuple[str, Inbounder]:
+        route = self._routes.get(topic)
+        if route is None:
+            found = next(
+                ((source.name, inbound) for source, fits, inbound in self._sources if fits.fullmatch(topic)), None
+            )
+            route = found or ("", _no_source)
+            if len(self._routes) >= KNOWN_TOPICS:
+                self._routes.clear()
+            self._routes[topic] = route
+        return route
+
+    async def _ask(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
+        try:
+            return await self._handle(commands)
+        except SkerryError as error:
+            return [error] * len(commands)
+        except Exception:  # the edge's outermost loop: a defect must not stop the intake
+            log.exception("commands failed", extra={"count": len(commands)})
+            return [SkerryError() for _ in commands]
+
+    async def _insist(
+        self, commands: Sequence[Command], answers: list[Response | SkerryError]
+    ) -> list[Response | SkerryError]:
+        """Ask again for what the server failed at, until it answers; a defect (500) is given up after a few tries."""
+        wait, tries = FIRST_WAIT, 1
+        before = self._troubled[-1] if self._troubled else None
+        done = asyncio.Event()
+        self._troubled.append(done)
+        try:
+            while failed := [
+                place
+                for place, answer in enumerate(answers)
+                if isinstance(answer, SkerryError)
+                and answer.status >= 500
+                and (answer.status != 500 or tries < MOST_TRIES)
+            ]:
+                self.counters.retried += 1
+                self._say("intake waits for the store", answers[failed[0]], len(failed))
+                if before is not None:
+                    await before.wait()
+                await asyncio.sleep(wait)
+                wait, tries = min(wait * 2, LONGEST_WAIT), tries + 1
+                alone = tries == MOST_TRIES
+                for group in [[place] for place in failed] if alone else [failed]:
+                    again = await self._ask([commands[place] for place in group])
+                    for place, answer in zip(group, again, strict=True):
+                        answers[place] = answer
+        finally:
+            done.set()
+            self._troubled.remove(done)
+        return answers
+
+    def _refused(self, message: Inbound, source: str, error: SkerryError) -> DeadLetter:
+        self._say("message refused", error, 1, topic=message.topic, source=source)
+        return letter(message.topic, message.payload, message.qos, message.subjects, source, self._clock(), error)
+
+    async def _bury(self, dead: Sequence[DeadLetter]) -> None:
+        wait = FIRST_WAIT
+        while True:
+            try:
+                return await self._dead_letters.keep(dead)
+            except DeadLettersUnavailable as error:
+                self._say("intake waits for the dead letters", error, len(dead))
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
+
+    def _say(self, event: str, error: Response | SkerryError, count: int, **facts: str) -> None:
+        """Log, at most once in ten seconds for each event and code, with how many were passed over."""
+        code = error.code if isinstance(error, SkerryError) else ""
+        key = f"{event} {code}"
+        now = self._clock()
+        if now - self._said.get(key, -SAY_EVERY) < SAY_EVERY:
+            self._unsaid[key] = self._unsaid.get(key, 0) + count
+            return
+        self._said[key] = now
+        more = self._unsaid.pop(key, 0)
+        log.warning(event, extra={"code": code, "reason": str(error), "count": count + more, **facts})
+
+
+def _no_source(message: Inbound, _now: int) -> Command:
+    raise NoSource(topic=message.topic)

@@ -1,0 +1,357 @@
+"""From an MQTT message to a command: pure, compiled once per source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta, structs
+
+from skerry import protocol
+from skerry.errors import SkerryError
+from skerry.ids import check_feature_id, check_thing_id
+from skerry.pointer import parse
+from skerry.signals import Command, Json, Micros, Path
+from skerry_adapters.inbound import Inbound
+from skerry_adapters.sources import PLACEHOLDER, Source, TimeFormat
+
+Inbounder: TypeAlias = Callable[[Inbound, Micros], Command]
+
+DEEPEST = 64
+_KNOWN = 50_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
+_UNITS = {"auto": 1_000, "ms": 1_000, "s": 1_000_000, "us": 1}
+_BAD_KEY = re.compile(r"[/\x00-\x1f\x7f-\xff]|^$")
+
+_Instant = Annotated[datetime, Meta(tz=True)]
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class MappingError(SkerryError):
+    """The message is no change of a thing as it stands; it goes to the dead letters."""
+
+    code = "mapping.invalid"
+    status = 400
+    message = "The payload cannot be mapped."
+
+
+class PayloadMalformed(MappingError):
+    """Not JSON."""
+
+    code = "mapping.json.malformed"
+    message = "The payload is not valid JSON: {reason}."
+    description = "Send one JSON object in UTF-8. NaN and Infinity are not JSON; leave such a value out."
+
+
+class PayloadNotObject(MappingError):
+    """JSON, but no object, or one without values."""
+
+    code = "mapping.json.notobject"
+    message = "{where} is {found}, not a JSON object with at least one value."
+    description = 'Send an object such as {{"ts": 1700000000000, "power": 2150.3}}.'
+
+
+class PayloadTooDeep(MappingError):
+    """Nested beyond reason."""
+
+    code = "mapping.json.toodeep"
+    message = "The payload is nested deeper than {limit} levels."
+    description = "Send flat values, or fewer levels."
+
+
+class PayloadTooLarge(MappingError):
+    """More bytes than a message may have."""
+
+    code = "mapping.payload.toolarge"
+    status = 413
+    message = "The payload has {size} bytes; {limit} are allowed."
+    description = "Send less in one message, or raise the setting message_max_bytes."
+
+
+class KeyInvalid(MappingError):
+    """A member name that cannot be a property."""
+
+    code = "mapping.key.invalid"
+    message = "The member '{key}' cannot be a property: a name must not be empty, nor hold a / or a control character."
+    description = "Rename it on the device, or map it with properties = {{ name = '/pointer' }} in the source."
+
+
+class TimeInvalid(MappingError):
+    """An observed time that is none."""
+
+    code = "mapping.time.invalid"
+    message = "The time at {pointer} is {reason}."
+    description = "{cure}"
+
+
+class TopicMismatch(MappingError):
+    """The filter let it in, the pattern does not fit."""
+
+    code = "mapping.topic.mismatch"
+    message = "The topic '{topic}' does not have the form '{pattern}' of source '{source}'."
+    description = "Publish to a topic of that form, or change pattern or topics of the source."
+
+
+class ValueMissing(MappingError):
+    """A pointer of the source that leads nowhere in this payload."""
+
+    code = "mapping.value.missing"
+    message = "The payload has nothing usable at {pointer}, which source '{source}' needs for {use}."
+    description = "Send it, or change the source."
+
+
+def compile_source(source: Source, limit: int) -> Inbounder:
+    """The source's mapping: `inbound(message, now)` gives the command or raises a SkerryError. `limit`: payload bytes."""
+    inbound = _ditto(source) if source.payload == "ditto" else _Telemetry(source).command
+
+    def checked(message: Inbound, now: Micros) -> Command:
+        if len(message.payload) > limit:
+            raise PayloadTooLarge(size=len(message.payload), limit=limit)
+        return inbound(message, now)
+
+    return checked
+
+
+def _ditto(source: Source) -> Inbounder:
+    def command(message: Inbound, _now: Micros) -> Command:
+        made = protocol.command_from(message.payload, message.subjects or source.subjects)
+        if not message.qos:
+            return made
+        return structs.replace(made, digest=delivery(source.name, message), redelivered=message.redelivered)
+
+    return command
+
+
+def delivery(source: str, message: Inbound) -> int:
+    """64 bits that a redelivery by the broker has in common with the first delivery."""
+    found = blake2b(digest_size=8)
+    for part in (source.encode(), *(subject.encode() for subject in message.subjects), message.topic.encode()):
+        found.update(part + b"\0")
+    found.update(message.mid.to_bytes(2) + message.payload)
+    return int.from_bytes(found.digest(), signed=True)
+
+
+class _Telemetry:
+    """A telemetry source, made ready; it remembers the ids that topics stand for and the keys found valid."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.pattern = re.compile("/".join(_level(level) for level in source.pattern.split("/")))
+        self.thing = _template(source.thing)
+        self.feature = _template(source.feature)
+        self.by_topic = not any(isinstance(part, tuple) for part in (*self.thing, *self.feature))
+        self.targets: dict[str, tuple[str, Path]] = {}
+        self.keys: set[str] = set()
+        self.time = parse(source.time) if source.time else ()
+        self.values = parse(source.values) if source.values else ()
+        self.properties = [(name, pointer, parse(pointer)) for name, pointer in source.properties.items()]
+        others = (self.time, *(part for part in (*self.thing, *self.feature) if isinstance(part, tuple)))
+        prefix = len(self.values)
+        self.not_values = [path[prefix] for path in others if len(path) == prefix + 1 and path[:prefix] == self.values]
+        self.flat = (
+            not self.values and len(self.time) == 1 and self.not_values == [self.time[0]] and not self.properties
+        )
+
+    def command(self, message: Inbound, now: Micros) -> Command:
+        """Merge the payload's values into the feature that the topic names."""
+        source = self.source
+        payload = _object(message.payload)
+        target = self.targets.get(message.topic) if self.by_topic else None
+        if target is None:
+            target = self.target(message.topic, payload)
+        thing, path = target
+        if self.flat:
+            stamp = payload.pop(self.time[0], None)
+            values = payload
+        else:
+            stamp = _found(payload, self.time) if self.time else None
+            values = self.picked(payload)
+        if source.constants:
+            values = {**source.constants, **values}
+        if not values:
+            raise PayloadNotObject(where=source.values or "The payload", found="without values")
+        if not values.keys() <= self.keys:
+            self.check(values)
+        for value in values.values():
+            if type(value) is dict or type(value) is list:
+                _check_depth(value, DEEPEST)
+        if stamp is None:
+            observed = None
+            digest = delivery(source.name, message) if message.qos else None
+        else:
+            observed = moment(stamp, source, now)
+            digest = int.from_bytes(
+                blake2b(f"{thing}\0{path[1]}\0{observed}\0".encode() + _encode(values), digest_size=8).digest(),
+                signed=True,
+            )
+        return Command(
+            verb="merge",
+            id=thing,
+            subjects=message.subjects or source.subjects,
+            path=path,
+            value={"properties": values},
+            observed=observed,
+            digest=digest,
+            redelivered=message.redelivered,
+        )
+
+    def target(self, topic: str, payload: dict[str, Json]) -> tuple[str, Path]:
+        """The thing and the path of the feature; ids are checked once per topic."""
+        match = self.pattern.fullmatch(topic)
+        if match is None:
+            raise TopicMismatch(topic=topic, pattern=self.source.pattern, source=self.source.name)
+        names = match.groupdict()
+        thing = self.filled("thing", self.thing, names, payload)
+        feature = self.filled("feature", self.feature, names, payload)
+        check_thing_id(thing)
+        check_feature_id(feature)
+        target = thing, ("features", feature)
+        if self.by_topic:
+            if len(self.targets) >= _KNOWN:
+                self.targets.clear()
+            self.targets[topic] = target
+        return target
+
+    def filled(self, use: str, template: Sequence[str | Path], names: dict[str, str], payload: dict[str, Json]) -> str:
+        """The template with names from the topic and values from the payload."""
+        text = ""
+        for place, part in enumerate(template):
+            if isinstance(part, tuple):
+                value = _found(payload, part)
+                if isinstance(value, bool) or not isinstance(value, str | int):
+                    raise ValueMissing(pointer="/" + "/".join(part), source=self.source.name, use=use)
+                text += str(value)
+            else:
+                text += names[part] if place % 2 else part
+        return text
+
+    def picked(self, payload: dict[str, Json]) -> dict[str, Json]:
+        """The properties, where they are not simply the other members of the payload."""
+        if self.properties:
+            found = {name: _found(payload, path, self) for name, _, path in self.properties}
+            return {name: value for name, value in found.items() if value is not self}
+        values = _found(payload, self.values)
+        if not isinstance(values, dict):
+            raise PayloadNotObject(where=self.source.values, found=_kind(values))
+        for key in self.not_values:
+            values.pop(key, None)
+        return values
+
+    def check(self, values: dict[str, Json]) -> None:
+        """Refuse member names that cannot be properties; remember the others."""
+        for key in values:
+            if _BAD_KEY.search(key):
+                raise KeyInvalid(key=key)
+        if len(self.keys) + len(values) > _KNOWN:
+            self.keys.clear()
+        self.keys.update(values)
+
+
+def _level(level: str) -> str:
+    parts = PLACEHOLDER.split(level)
+    return "".join(f"(?P<{part}>[^/]+)" if place % 2 else re.escape(part) for place, part in enumerate(parts))
+
+
+def _template(text: str) -> list[str | Path]:
+    """Text, placeholder, text, ...; a placeholder that starts with / is a pointer into the payload."""
+    parts = PLACEHOLDER.split(text)
+    return [parse(part) if place % 2 and part.startswith("/") else part for place, part in enumerate(parts)]
+
+
+def _object(payload: bytes) -> dict[str, Json]:
+    try:
+        value = _decode(payload)
+    except UnicodeDecodeError as error:
+        raise PayloadMalformed(reason=_utf8(payload) or str(error)) from None
+    except RecursionError:
+        raise PayloadTooDeep(limit=DEEPEST) from None
+    except msgspec.DecodeError as error:
+        raise PayloadMalformed(reason=_utf8(payload) or _reason(payload, str(error))) from None
+    if type(value) is not dict:
+        raise PayloadNotObject(where="The payload", found=_kind(value))
+    return value
+
+
+def _utf8(payload: bytes) -> str:
+    try:
+        payload.decode()
+    except UnicodeDecodeError as error:
+        return f"byte {error.start} (0x{payload[error.start]:02x}) is not UTF-8"
+    return ""
+
+
+def _reason(payload: bytes, said: str) -> str:
+    if not payload:
+        return "it is empty"
+    at = re.search(r"\(byte (\d+)\)", said)
+    said = said.removeprefix("JSON is malformed: ").partition(" - at ")[0]
+    if at and re.match(rb"-?(NaN|Infinity)", payload[int(at[1]) :]):
+        return f"NaN or Infinity at byte {at[1]}"
+    return said[0].lower() + said[1:]
+
+
+def _kind(value: Json) -> str:
+    names = {dict: "an object", list: "an array", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _check_depth(value: Json, room: int) -> None:
+    if room == 0:
+        raise PayloadTooDeep(limit=DEEPEST)
+    inner = value.values() if isinstance(value, dict) else value
+    for child in inner:
+        if type(child) is dict or type(child) is list:
+            _check_depth(child, room - 1)
+
+
+def _found(document: Json, path: Path, missing: Json = None) -> Json:
+    """What stands at the path, array places included."""
+    value = document
+    for segment in path:
+        if isinstance(value, dict) and segment in value:
+            value = value[segment]
+        elif isinstance(value, list) and segment.isdecimal() and int(segment) < len(value):
+            value = value[int(segment)]
+        else:
+            return missing
+    return value
+
+
+def moment(stamp: Json, source: Source, now: Micros) -> Micros:
+    """The observed time in microseconds; between 1970 and `max_ahead` seconds from now."""
+    kind: TimeFormat = source.time_format
+    if type(stamp) is str and kind in {"auto", "rfc3339"}:
+        try:
+            micros = (msgspec.convert(stamp, _Instant) - _EPOCH) // _MICRO
+        except (msgspec.ValidationError, OverflowError):
+            raise TimeInvalid(
+                pointer=source.time,
+                reason=f"'{stamp[:60]}', which is not RFC 3339",
+                cure="Send it like 2026-01-31T12:00:00.5Z, with a time zone, or as milliseconds since 1970.",
+            ) from None
+    elif type(stamp) is int and kind != "rfc3339":
+        micros = stamp * _UNITS[kind]
+    elif type(stamp) is float and kind != "rfc3339":
+        micros = round(stamp * _UNITS[kind])
+    else:
+        wanted = {"auto": "RFC 3339 text or milliseconds since 1970", "rfc3339": "RFC 3339 text"}
+        raise TimeInvalid(
+            pointer=source.time,
+            reason=f"{_kind(stamp)}, not {wanted.get(kind, f'a number ({kind} since 1970)')}",
+            cure="Send it so, or set time_format of the source.",
+        )
+    if micros < 0:
+        raise TimeInvalid(pointer=source.time, reason="before 1970", cure="Set the clock of the device.")
+    if micros > now + source.max_ahead * 1_000_000:
+        raise TimeInvalid(
+            pointer=source.time,
+            reason=f"more than {source.max_ahead} s ahead of the server's clock",
+            cure="Set the clock of the device, check the unit (auto takes a number as milliseconds), or raise max_ahead.",
+        )
+    return micros
