@@ -96,6 +96,14 @@ class Store(Protocol):
         """Remember it durably."""
         ...
 
+    async def cursors(self) -> dict[str, int]:
+        """Where all named consumers stand."""
+        ...
+
+    async def size(self) -> int:
+        """Bytes that journal and snapshots take."""
+        ...
+
     async def trim(self, before: int) -> int:
         """Forget events numbered < `before` (never those that a snapshot still needs); answers how many."""
         ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -30,12 +29,12 @@ class Job(Struct, Generic[J], eq=False):
 class Lane(Generic[J]):
     """Everything queued while the thread was busy is handed to `work` together; one loop call answers all of it.
 
-    `work(connection, jobs)` sets each job's result or error, for as many jobs from the left as it likes to take at once,
-    and answers how many that was.
+    `work(connection, jobs)` does as many of the jobs as it likes to take at once (one at least), sets the result or the
+    error of each, and answers which they were.
     """
 
     def __init__(
-        self, name: str, connection: apsw.Connection, work: Callable[[apsw.Connection, list[Job[J]]], int]
+        self, name: str, connection: apsw.Connection, work: Callable[[apsw.Connection, list[Job[J]]], list[Job[J]]]
     ) -> None:
         self._connection = connection
         self._work = work
@@ -63,23 +62,20 @@ class Lane(Generic[J]):
     def _run(self) -> None:
         """The thread."""
         assert self._loop is not None
-        waiting: deque[Job[J]] = deque()
-        connection = self._connection
-        try:
-            running = True
-            while running or waiting:
-                running = self._gather(waiting, running)
-                if not waiting:
-                    continue
-                jobs = list(waiting)
-                taken = self._work(connection, jobs)
-                for _ in range(taken):
-                    waiting.popleft()
-                self._loop.call_soon_threadsafe(_answer, jobs[:taken])
-        finally:
-            connection.close()
+        waiting: list[Job[J]] = []
+        running = True
+        while running or waiting:
+            running = self._gather(waiting, running)
+            if waiting:
+                done = self._work(self._connection, waiting)
+                self._loop.call_soon_threadsafe(_answer, done)
+                if len(done) == len(waiting):
+                    waiting = []
+                else:
+                    taken = set(map(id, done))
+                    waiting = [job for job in waiting if id(job) not in taken]
 
-    def _gather(self, waiting: deque[Job[J]], running: bool) -> bool:
+    def _gather(self, waiting: list[Job[J]], running: bool) -> bool:
         """Take over what is queued, waiting for something when there is nothing else to do; False after the last."""
         queue = self._queue
         while running and (not waiting or not queue.empty()):

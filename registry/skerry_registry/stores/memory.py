@@ -118,6 +118,14 @@ class MemoryStore:
         """Remember it."""
         self._cursors[name] = number
 
+    async def cursors(self) -> dict[str, int]:
+        """All consumers' places."""
+        return dict(self._cursors)
+
+    async def size(self) -> int:
+        """Bytes as JSON, roughly."""
+        return 400 * len(self._events) + 2_000 * len(self._held)
+
     async def trim(self, before: int) -> int:
         """Forget old events."""
         dropped = max(0, min(before - 1, self._checkpoint) - self._first + 1)

@@ -1,0 +1,285 @@
+"""What every store does: this suite runs on each implementation."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from skerry.signals import Event, Held
+from skerry_registry.journal.replay import replay
+from skerry_registry.ports import RevisionConflict, Store
+from skerry_registry.stores.memory import MemoryStore
+from skerry_registry.stores.sqlite import SqliteStore
+
+THING = {"thingId": "demo:T1", "policyId": "demo:T1", "attributes": {"name": "T1"}}
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+    """Makes a store over the same data each time."""
+    if request.param == "memory":
+        store = MemoryStore()
+        return lambda: store
+    return lambda: SqliteStore(tmp_path / "data")
+
+
+@pytest.fixture
+async def store(reopen: Callable[[], Store]) -> AsyncIterator[Store]:
+    async with reopen() as store:
+        yield store
+
+
+def created(id: str = "demo:T1", revision: int = 1, kind: str = "thing") -> Event:
+    value = {**THING, "thingId": id} if kind == "thing" else {"policyId": id, "entries": {}}
+    return Event(kind=kind, id=id, action="created", revision=revision, timestamp=1_000 + revision, value=value)
+
+
+def merged(revision: int, id: str = "demo:T1", **more) -> Event:
+    value = {"name": f"name {revision}"}
+    return Event(
+        kind="thing",
+        id=id,
+        action="merged",
+        revision=revision,
+        timestamp=1_000 + revision,
+        path=("attributes",),
+        value=value,
+        **more,
+    )
+
+
+def telemetry(revision: int, observed: int, digest: int, id: str = "demo:T1") -> Event:
+    return Event(
+        kind="thing",
+        id=id,
+        action="merged",
+        revision=revision,
+        timestamp=1_000 + revision,
+        path=("features", "scada"),
+        value={"properties": {"power": float(revision)}},
+        observed=observed,
+        digest=digest,
+    )
+
+
+def deleted(revision: int, id: str = "demo:T1") -> Event:
+    return Event(kind="thing", id=id, action="deleted", revision=revision, timestamp=1_000 + revision)
+
+
+async def test_an_empty_store_has_nothing(store):
+    assert await store.last() == 0
+    assert await store.oldest() == 1
+    assert await store.load("thing", "demo:T1") == Held(kind="thing", id="demo:T1")
+    assert await store.read(0, 10) == []
+    assert await store.ids("thing", "", 10) == []
+    assert await store.count("thing") == 0
+    assert await store.recover() == []
+    assert await store.deliveries(10) == []
+
+
+async def test_events_get_gap_free_numbers_in_their_order(store):
+    first = [created(), merged(2)]
+    await store.append(first)
+    second = [created("demo:T2"), merged(3)]
+    await store.append(second)
+    assert [event.number for event in first + second] == [1, 2, 3, 4]
+    assert await store.last() == 4
+    assert await store.read(0, 10) == first + second
+    assert await store.read(1, 2) == [first[1], second[0]]
+
+
+async def test_an_entity_is_what_its_events_make_it(store):
+    events = [created(), merged(2), telemetry(3, 500, 7), merged(4)]
+    await store.append(events[:2])
+    await store.append(events[2:])
+    held = await store.load("thing", "demo:T1")
+    assert held == replay(Held(kind="thing", id="demo:T1"), events)
+    assert held.revision == 4
+    assert held.number == 4
+    assert held.document["attributes"] == {"name": "name 4"}
+    assert held.observed == {"scada": {"power": 500}}
+
+
+@pytest.mark.parametrize("revision", [1, 2, 4])
+async def test_a_revision_that_does_not_follow_is_refused_and_nothing_of_its_append_is_stored(store, revision):
+    await store.append([created(), merged(2)])
+    with pytest.raises(RevisionConflict) as refused:
+        await store.append([created("demo:T9"), merged(revision)])
+    assert refused.value.id == "demo:T1"
+    assert await store.last() == 2
+    assert (await store.load("thing", "demo:T9")).document is None
+    await store.append([merged(3)])
+    assert await store.last() == 3
+
+
+async def test_a_thing_and_a_policy_may_have_the_same_id(store):
+    await store.append([created(), created(kind="policy")])
+    assert (await store.load("policy", "demo:T1")).document == {"policyId": "demo:T1", "entries": {}}
+    assert await store.ids("policy", "", 10) == ["demo:T1"]
+    assert await store.count("thing") == 1
+
+
+async def test_concurrent_appends_all_get_in_with_gap_free_numbers(store):
+    ids = [f"demo:T{n}" for n in range(50)]
+
+    async def write(id: str) -> list[int]:
+        numbers = []
+        for revision in range(1, 5):
+            event = created(id) if revision == 1 else merged(revision, id)
+            await store.append([event])
+            numbers.append(event.number)
+        return numbers
+
+    numbers = await asyncio.gather(*map(write, ids))
+    assert sorted(number for of_one in numbers for number in of_one) == list(range(1, 201))
+    assert all(of_one == sorted(of_one) for of_one in numbers)
+    assert [event.number for event in await store.read(0, 1_000)] == list(range(1, 201))
+
+
+async def test_of_concurrent_appends_only_those_that_conflict_fail(store):
+    await store.append([created()])
+    results = await asyncio.gather(
+        store.append([merged(2)]),
+        store.append([merged(2)]),
+        store.append([created("demo:T2")]),
+        store.append([merged(3)]),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [type(None), RevisionConflict, type(None), type(None)]
+    assert [event.number for event in await store.read(0, 10)] == [1, 2, 3, 4]
+
+
+async def test_a_cancelled_caller_harms_nobody(store):
+    task = asyncio.get_running_loop().create_task(store.append([created()]))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    await store.append([created("demo:T2")])
+    numbers = [event.number for event in await store.read(0, 10)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_deleted_entities_are_gone_and_their_revisions_go_on(store):
+    await store.append([created(), created("demo:T2"), deleted(2)])
+    held = await store.load("thing", "demo:T1")
+    assert (held.document, held.revision) == (None, 2)
+    assert await store.ids("thing", "", 10) == ["demo:T2"]
+    assert await store.count("thing") == 1
+    with pytest.raises(RevisionConflict):
+        await store.append([created(revision=1)])
+    await store.append([created(revision=3)])
+    assert await store.ids("thing", "", 10) == ["demo:T1", "demo:T2"]
+
+
+async def test_ids_come_sorted_in_pages(store):
+    ids = ["a:z", "demo:T10", "demo:T2", "demo:ß", "demo:Ж", "Z:a", "demo:😀", "demo:\uffff"]
+    await store.append([created(id) for id in ids])
+    found, page = [], await store.ids("thing", "", 3)
+    while page:
+        found += page
+        page = await store.ids("thing", page[-1], 3)
+    assert found == sorted(ids)
+
+
+async def test_the_history_of_an_entity_is_read_by_revision(store):
+    await store.append([created(), created("demo:T2"), merged(2), merged(3), merged(2, "demo:T2")])
+    assert [(e.revision, e.number) for e in await store.history("thing", "demo:T1", 2, 9)] == [(2, 3), (3, 4)]
+    assert await store.history("thing", "demo:none", 1, 9) == []
+
+
+async def test_everything_is_there_after_reopening(reopen):
+    events = [created(), merged(2), telemetry(3, 500, 2**64 - 1), created("demo:T2"), deleted(2, "demo:T2")]
+    async with reopen() as store:
+        await store.append(events)
+        await store.move_cursor("series", 3)
+        held = await store.load("thing", "demo:T1")
+    async with reopen() as store:
+        assert await store.last() == 5
+        assert await store.read(0, 10) == events
+        assert await store.load("thing", "demo:T1") == held
+        assert await store.cursor("series") == 3
+        assert await store.seen([(500, 2**64 - 1)]) == {(500, 2**64 - 1)}
+        assert await store.ids("thing", "", 10) == ["demo:T1"]
+        more = [merged(4)]
+        await store.append(more)
+        assert more[0].number == 6
+
+
+async def test_snapshots_may_lag_and_recover_finds_what_they_miss(reopen):
+    async with reopen() as store:
+        await store.append([created(), created("demo:T2"), created("demo:T3")])
+        await store.save([await store.load("thing", id) for id in ("demo:T1", "demo:T2", "demo:T3")], 3)
+        await store.append([merged(2), merged(2, "demo:T3"), merged(3)])
+        await store.save([await store.load("thing", "demo:T1")], 3)
+    async with reopen() as store:
+        recovered = {held.id: held for held in await store.recover()}
+        assert "demo:T3" in recovered
+        assert "demo:T2" not in recovered
+        assert recovered["demo:T3"].revision == 2
+        assert (await store.load("thing", "demo:T1")).document["attributes"] == {"name": "name 3"}
+        await store.save(list(recovered.values()), 6)
+        assert await store.recover() == []
+
+
+async def test_an_older_snapshot_never_replaces_a_newer_one(store):
+    await store.append([created()])
+    old = await store.load("thing", "demo:T1")
+    await store.append([merged(2)])
+    new = await store.load("thing", "demo:T1")
+    await store.save([new], 2)
+    await store.save([old], 2)
+    await store.trim(3)
+    assert await store.load("thing", "demo:T1") == new
+
+
+async def test_seen_knows_the_pairs_of_kept_events(store):
+    await store.append([created(), telemetry(2, 500, 7), telemetry(3, 501, 2**63), merged(4, digest=9)])
+    wanted = [(500, 7), (500, 8), (501, 2**63), (501, 7)]
+    assert await store.seen(wanted) == {(500, 7), (501, 2**63)}
+    assert await store.seen([]) == set()
+
+
+async def test_deliveries_are_the_newest_digests_without_a_time(store):
+    await store.append([created(), *(merged(n, digest=2**64 - n) for n in range(2, 8)), telemetry(8, 500, 7)])
+    assert await store.deliveries(3) == [2**64 - 5, 2**64 - 6, 2**64 - 7]
+    assert len(await store.deliveries(100)) == 6
+
+
+async def test_cursors_are_kept_by_name(store):
+    assert await store.cursor("series") == 0
+    await store.move_cursor("series", 5)
+    await store.move_cursor("search", 2)
+    await store.move_cursor("series", 9)
+    assert await store.cursor("series") == 9
+    assert await store.cursors() == {"series": 9, "search": 2}
+
+
+async def test_trimming_forgets_old_events_but_no_state(reopen):
+    async with reopen() as store:
+        await store.append([created(), created("demo:T2"), merged(2), telemetry(3, 500, 7)])
+        assert await store.trim(4) == 0, "no snapshot covers these"
+        states = [await store.load("thing", "demo:T1"), await store.load("thing", "demo:T2")]
+        await store.save(states, 4)
+        assert await store.trim(4) == 3
+        assert await store.oldest() == 4
+        assert await store.trim(4) == 0
+        assert await store.trim(99) == 1
+        assert await store.oldest() == 5
+        assert await store.last() == 4
+        assert [await store.load("thing", "demo:T1"), await store.load("thing", "demo:T2")] == states
+        assert await store.seen([(500, 7)]) == set()
+    async with reopen() as store:
+        assert await store.last() == 4
+        with pytest.raises(RevisionConflict):
+            await store.append([merged(2)])
+        more = [merged(4)]
+        await store.append(more)
+        assert more[0].number == 5
+        assert await store.load("thing", "demo:T1") == replay(states[0], more)
+        assert await store.recover() == [replay(states[0], more)]
+
+
+async def test_the_size_is_told(store):
+    before = await store.size()
+    await store.append([created(), *(merged(n) for n in range(2, 500))])
+    assert await store.size() > before
