@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import duckdb
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from skerry.signals import Micros
 
+T = TypeVar("T")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS things (no INTEGER NOT NULL, name VARCHAR NOT NULL);
 CREATE TABLE IF NOT EXISTS paths (no INTEGER NOT NULL, name VARCHAR NOT NULL);
@@ -34,7 +35,7 @@ _KEPT = """
 SELECT time, arg_max(kind, rowid) AS kind, arg_max_null(number, rowid) AS number, arg_max_null(text, rowid) AS text
 FROM samples WHERE thing = $thing AND path = $path AND time >= $start AND time < $end GROUP BY time
 """
-_RAW = f"SELECT time, kind, number, text FROM ({_KEPT}) ORDER BY time"
+_RAW = f"SELECT time, kind, number, text FROM ({_KEPT}) ORDER BY time"  # noqa: S608 - constants
 _NUMERIC = {
     "avg": "avg(number)",
     "min": "min(number)",
@@ -54,7 +55,7 @@ class DuckSeries:
     def __init__(self, path: Path, *, memory: str = "512MB", threads: int = 2) -> None:
         """`memory` and `threads`: the most that DuckDB may take; what does not fit spills to a folder beside the file."""
         self._path = path
-        self._config = {
+        self._config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory,
             "threads": threads,
             "temp_directory": str(path.with_suffix(".tmp")),
@@ -67,7 +68,7 @@ class DuckSeries:
         self._paths: dict[str, int] = {}
         self._upto = 0
 
-    async def __aenter__(self) -> DuckSeries:
+    async def __aenter__(self) -> Self:
         """Open the file, or make it. Raises SeriesUnavailable when it cannot be opened (another process has it, say)."""
         self._writer = ThreadPoolExecutor(1, "series-write")
         self._reader = ThreadPoolExecutor(1, "series-read")
@@ -103,7 +104,7 @@ class DuckSeries:
             self._interrupt()
         return await ask
 
-    async def _run(self, executor: ThreadPoolExecutor, work: Callable[[], Any]) -> Any:
+    async def _run(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(executor, work)
         except duckdb.InterruptException as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, Self, TypeAlias
 
 from msgspec import Struct
 
@@ -63,7 +63,7 @@ class Page(Struct, frozen=True, kw_only=True):
 class Series(Protocol):
     """A store of samples. Entering opens, leaving closes. One contract suite runs on every implementation."""
 
-    async def __aenter__(self) -> Series: ...
+    async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...
 
     async def write(self, samples: Sequence[Sample], upto: int) -> None:

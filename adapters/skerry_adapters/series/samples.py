@@ -33,7 +33,7 @@ def samples_of(event: Event) -> list[Sample]:
     return found
 
 
-def _of_thing(found: list[Sample], thing: str, path: Path, value: Json, time: Micros, learned: Micros) -> None:
+def _of_thing(found: list[Sample], thing: str, path: Path, value: Json, time: Micros, learned: Micros) -> None:  # noqa: PLR0917 - the hot path
     depth = len(path)
     if depth == 0:
         value = value.get("features") if isinstance(value, dict) else None
@@ -57,7 +57,7 @@ def _of_thing(found: list[Sample], thing: str, path: Path, value: Json, time: Mi
             _leaves(found, thing, f"/features/{_escape(name)}/properties/", properties, time, learned)
 
 
-def _leaves(
+def _leaves(  # noqa: PLR0917 - the hot path
     found: list[Sample], thing: str, prefix: str, values: dict[str, Any], time: Micros, learned: Micros
 ) -> None:
     for key, value in values.items():

@@ -118,7 +118,7 @@ class Sink:
             except SkerryError as error:
                 oldest = error.facts.get("oldest")
                 if isinstance(oldest, int) and oldest > after + 1:
-                    log.error(
+                    log.error(  # noqa: TRY400 - the trace says nothing more
                         "events were forgotten before the series had them", extra={"after": after, "oldest": oldest}
                     )
                     after = oldest - 1
