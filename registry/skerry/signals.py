@@ -66,11 +66,13 @@ class Event(Struct, kw_only=True, omit_defaults=True):
     number: int = 0
 
 
-class Held(Struct, frozen=True, kw_only=True):
+class Held(Struct, frozen=True, kw_only=True, eq=False):
     """What is known of one entity: its document (None: never made, or deleted), revision and times.
 
     Documents are never changed in place: `apply` copies along the changed path and shares the rest. `observed`: feature
-    id -> top-level property -> the device time of the value shown (only where telemetry brought one).
+    id -> top-level property -> the device time of the value shown (only where telemetry brought one). `size`: an upper
+    bound of the document's bytes as JSON (0: not measured), at most `slack` above the truth; both are a memory of `apply`
+    that stores need not keep and that equality passes over.
     """
 
     kind: Kind
@@ -82,6 +84,18 @@ class Held(Struct, frozen=True, kw_only=True):
     modified: Micros = 0
     metadata: Json | None = None
     observed: dict[str, dict[str, Micros]] = field(default_factory=dict)
+    size: int = 0
+    slack: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Held):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _KEPT)
+
+    __hash__ = None  # type: ignore[assignment] # it holds dicts
+
+
+_KEPT = tuple(name for name in Held.__struct_fields__ if name not in {"size", "slack"})
 
 
 class Response(Struct, frozen=True, kw_only=True):

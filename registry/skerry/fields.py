@@ -1,0 +1,120 @@
+"""Field selectors: `a,b(c,d/e),features/*/properties/x` (ditto.md 1.4)."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from msgspec import UNSET, UnsetType
+
+from skerry.errors import SkerryError
+from skerry.signals import Json
+
+Selector: TypeAlias = "dict[str, Selector | None]"
+"""What to show of each member; None: all of it. The key `*` stands for every member."""
+
+DEPTH_LIMIT = 100
+_TOKEN = re.compile(r"[^(),]+|[(),]")
+
+
+class FieldSelectorInvalid(SkerryError):
+    """Not a field selector."""
+
+    code = "json.fieldselector.invalid"
+    status = 400
+    message = "'{selector}' is not a field selector: {problem}"
+    description = "It reads thingId,attributes(a,b/c),features/*/properties/power: pointers separated by commas, parentheses for what is below."
+
+
+@lru_cache(maxsize=1_024)
+def parse(text: str) -> Selector:
+    """The selector in a text. Raises FieldSelectorInvalid. Do not change what it returns: it is shared."""
+    tokens: list[str] = _TOKEN.findall(text)
+    if not text.strip():
+        raise FieldSelectorInvalid(selector=text, problem="it is empty")
+    selector: Selector = {}
+    end = _read(text, tokens, 0, selector, 0)
+    if end < len(tokens):
+        raise FieldSelectorInvalid(selector=text, problem="a parenthesis is closed that was not opened")
+    return selector
+
+
+def _read(text: str, tokens: list[str], at: int, into: Selector, depth: int) -> int:
+    """Read a list of fields from a position on; answers where it ends."""
+    if depth > DEPTH_LIMIT:
+        raise FieldSelectorInvalid(selector=text, problem=f"it is nested deeper than {DEPTH_LIMIT} levels")
+    while True:
+        field = tokens[at].strip() if at < len(tokens) else ""
+        if field in {"", "(", ")", ","}:
+            raise FieldSelectorInvalid(selector=text, problem="a field has no name")
+        segments = field.removeprefix("/").split("/")
+        if "" in segments:
+            raise FieldSelectorInvalid(selector=text, problem=f"'{field}' has an empty segment")
+        path = [segment.replace("~1", "/").replace("~0", "~") for segment in segments]
+        at += 1
+        if at < len(tokens) and tokens[at] == "(":
+            below: Selector = {}
+            at = _read(text, tokens, at + 1, below, depth + 1)
+            if at >= len(tokens) or tokens[at] != ")":
+                raise FieldSelectorInvalid(selector=text, problem="a parenthesis is not closed")
+            at += 1
+            _add(into, path, below)
+        else:
+            _add(into, path, None)
+        if at >= len(tokens) or tokens[at] == ")":
+            return at
+        if tokens[at] != ",":
+            raise FieldSelectorInvalid(selector=text, problem=f"a comma is missing before '{tokens[at]}'")
+        at += 1
+
+
+def _add(selector: Selector, path: list[str], below: Selector | None) -> None:
+    """Let the selector show what is `below` the path too."""
+    for segment in path[:-1]:
+        inner = selector.setdefault(segment, {})
+        if inner is None:
+            return
+        selector = inner
+    last = path[-1]
+    known = selector.get(last, {})
+    if known is None or below is None:
+        selector[last] = None
+        return
+    selector[last] = known
+    for key, member in below.items():
+        _add(known, [key], member)
+
+
+def select(document: Json, selector: Selector) -> Json:
+    """What the selector shows of an object, in the object's own order; an empty object when that is nothing."""
+    shown = _select(document, selector)
+    return {} if shown is UNSET else shown
+
+
+def _select(value: Json, selector: Selector | None) -> Json | UnsetType:
+    if selector is None:
+        return value
+    if type(value) is not dict:
+        return UNSET
+    every = selector.get("*", UNSET)
+    shown: dict[str, Any] = {}
+    for key, member in value.items():
+        wanted = selector.get(key, UNSET)
+        part: Json | UnsetType = UNSET if wanted is UNSET else _select(member, wanted)
+        if every is not UNSET and key != "*":
+            also = _select(member, every)
+            part = also if part is UNSET else _both(part, also)
+        if part is not UNSET:
+            shown[key] = part
+    return shown or UNSET
+
+
+def _both(one: Json, other: Json | UnsetType) -> Json:
+    """Two selections of the same value, as one."""
+    if other is UNSET or type(one) is not dict or type(other) is not dict:
+        return one
+    joined = dict(one)
+    for key, member in other.items():
+        joined[key] = _both(joined[key], member) if key in joined else member
+    return joined

@@ -1,0 +1,375 @@
+"""Things: deciding a command, applying an event, answering a read (ditto.md 1.3, 1.4). Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from skerry import fields, headers, metadata, parts, patch, pointer, preconditions, values
+from skerry.errors import SkerryError
+from skerry.ids import check_thing_id
+from skerry.parts import FeatureNotFound, ThingIdNotSettable, ThingNotAccessible
+from skerry.preconditions import PreconditionFailed, thing_etag, value_etag
+from skerry.signals import Action, Command, Decision, Event, Held, Json, Micros, Response
+from skerry.times import write as write_time
+
+__all__ = ["ThingConflict", "ThingIdNotSettable", "ThingNotAccessible", "ThingTooLarge", "apply", "decide", "retrieve"]
+
+SLACK_LIMIT = 4_096
+"""Bytes by which the size that is kept of a thing may lie above its true size, before it is measured again."""
+
+
+class ThingConflict(SkerryError):
+    """Creation of what is there already."""
+
+    code = "things:thing.conflict"
+    status = 409
+    message = "The thing '{thing_id}' exists already."
+    description = "Choose another id, or modify the thing that exists."
+
+
+class ThingTooLarge(SkerryError):
+    """Over the limit."""
+
+    code = "things:thing.toolarge"
+    status = 413
+    message = "The thing '{thing_id}' would have {size} bytes of JSON, {limit} are allowed."
+    description = "Keep fewer or shorter values in it, spread them over several things, or raise the limit."
+
+
+def decide(held: Held, command: Command, now: Micros, limit: int) -> Decision:
+    """What a create, modify, merge or delete comes to; `limit` is the bytes of JSON that a thing may have.
+
+    Raises SkerryError. The document of a creation carries its policyId.
+    """
+    if held.document is not None and command.verb == "merge" and command.observed is not None and not command.headers:
+        decision = _telemetry(held, held.document, command, now, limit)
+        if decision is not None:
+            return decision
+    if command.headers:
+        headers.check_supported(command.headers, command.verb)
+        metadata.check_alone(command.headers)
+    if command.verb == "delete":
+        return _delete(held, command, now)
+    return _write(held, command, now, limit)
+
+
+def _telemetry(held: Held, document: dict[str, Any], command: Command, now: Micros, limit: int) -> Decision | None:
+    """Values of a feature with the time they were observed; None when the command is of another shape."""
+    path, patch_, observed = command.path, command.value, command.observed
+    if len(path) != 2 or path[0] != "features" or type(patch_) is not dict or observed is None:
+        return None
+    properties = patch_.get("properties")
+    if type(properties) is not dict or len(patch_) > 1:
+        return None
+    value: Json | UnsetType = parts.checked(command.id, path, patch_, merging=True)
+    late: Json | UnsetType = UNSET
+    times = held.observed.get(path[1])
+    if times is not None:
+        behind = {key: member for key, member in properties.items() if times.get(key, observed) > observed}
+        if behind:
+            late = {"properties": behind}
+            rest = {key: member for key, member in properties.items() if key not in behind}
+            value = {"properties": rest} if rest else UNSET
+    event = Event(
+        kind="thing",
+        id=command.id,
+        action="merged",
+        revision=held.revision + 1,
+        timestamp=now,
+        path=path,
+        value=value,
+        observed=observed,
+        late=late,
+        digest=command.digest,
+    )
+    if held.metadata is not None:
+        event.metadata = _metadata_after(held, document, event)
+    _check_size(held, event, limit)
+    return Decision(response=Response(status=204, revision=event.revision), event=event)
+
+
+def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:
+    """A create, modify or merge."""
+    document, path, asked = held.document, command.path, command.headers
+    merging = command.verb == "merge"
+    parts.check_path(path, command.verb)
+    if command.verb == "create" and path:
+        raise parts.PathUnknown(path=pointer.write(path), verb="created")
+    value = parts.checked(command.id, path, command.value, merging=merging)
+    if document is None:
+        if path:
+            raise ThingNotAccessible(thing_id=command.id)
+        return _create(held, command, value, now, limit)
+    if command.verb == "create":
+        raise ThingConflict(thing_id=command.id)
+    if not path and not merging:
+        value = _whole(command.id, value, document["policyId"])
+    if len(path) > 2 and not merging and pointer.get(document, path[:2]) is UNSET:
+        raise FeatureNotFound(thing_id=command.id, feature_id=path[1])
+    before = pointer.get(document, path)
+    after = patch.merge(None if before is UNSET else before, value) if merging else value
+    if asked:
+        _check_conditions(held, command, before)
+        if "if-equal" in asked:
+            value = _if_equal(held, command, before, after, value)
+    exists = before is not UNSET
+    event = _event(held, command, now, "merged" if merging else "modified" if exists else "created", value)
+    if held.metadata is not None or asked:
+        changed = patch.merge(document, pointer.put({}, path, value)) if merging else pointer.put(document, path, value)
+        event.metadata = _metadata_after(held, changed, event, asked)
+    _check_size(held, event, limit)
+    etag = thing_etag(event.revision) if not path else None if after is None and merging else value_etag(after)
+    if exists or merging:
+        return Decision(response=Response(status=204, etag=etag, revision=event.revision), event=event)
+    return Decision(response=Response(status=201, value=value, etag=etag, revision=event.revision), event=event)
+
+
+def _whole(thing_id: str, value: dict[str, Any], policy_id: str) -> dict[str, Any]:
+    """A thing's document in the order of its members, with its ids."""
+    document = {"thingId": thing_id, "policyId": value.get("policyId", policy_id)}
+    for key in ("definition", "attributes", "features"):
+        if key in value:
+            document[key] = value[key]
+    return document
+
+
+def _create(held: Held, command: Command, value: dict[str, Any], now: Micros, limit: int) -> Decision:
+    """A thing that was not there (or was deleted: its revisions go on)."""
+    check_thing_id(command.id)
+    if command.headers:
+        _check_conditions(held, command, UNSET)
+    if command.verb == "merge":
+        value = patch.merge(None, value)
+    if "policyId" not in value:
+        raise values.JsonFieldMissing(name="policyId", at="/")
+    document = _whole(command.id, value, value["policyId"])
+    event = _event(held, command, now, "created", document)
+    if command.headers:
+        event.metadata = _metadata_after(held, document, event, command.headers)
+    size = len(values.encode(document))
+    if size > limit:
+        raise ThingTooLarge(thing_id=command.id, size=size, limit=limit)
+    response = Response(status=201, value=document, etag=thing_etag(event.revision), revision=event.revision)
+    return Decision(response=response, event=event)
+
+
+def _delete(held: Held, command: Command, now: Micros) -> Decision:
+    document, path = held.document, command.path
+    parts.check_path(path, "delete")
+    if document is None:
+        raise ThingNotAccessible(thing_id=command.id)
+    if path == ("policyId",):
+        raise parts.PolicyIdNotDeletable(thing_id=command.id)
+    before = pointer.get(document, path)
+    if before is UNSET:
+        raise parts.missing(document, command.id, path)
+    if command.headers:
+        _check_conditions(held, command, before)
+    event = _event(held, command, now, "deleted", UNSET)
+    if held.metadata is not None and path:
+        event.metadata = _metadata_after(held, pointer.remove(document, path), event, command.headers)
+    return Decision(response=Response(status=204, revision=event.revision), event=event)
+
+
+def _event(held: Held, command: Command, now: Micros, action: Action, value: Json | UnsetType) -> Event:
+    """The event that follows what is held."""
+    travelling = headers.for_event(command.headers) if command.headers else {}
+    if command.observed is None:
+        travelling["ditto-originator"] = command.subjects[0] if command.subjects else ""
+    return Event(
+        kind="thing",
+        id=command.id,
+        action=action,
+        revision=held.revision + 1,
+        timestamp=now,
+        path=command.path,
+        value=value,
+        headers=travelling,
+        observed=command.observed,
+        digest=command.digest,
+    )
+
+
+def _check_conditions(held: Held, command: Command, before: Json | UnsetType) -> None:
+    """Raise unless If-Match and If-None-Match hold for what is there (UNSET: nothing)."""
+    if preconditions.CONDITIONAL.isdisjoint(command.headers):
+        return
+    etag = None
+    if before is not UNSET:
+        etag = value_etag(before) if command.path else thing_etag(held.revision)
+    preconditions.check(command.headers, etag, command.verb)
+
+
+def _if_equal(held: Held, command: Command, before: Json | UnsetType, after: Json, value: Json) -> Json:
+    """The value to write under an if-equal header. Raises PreconditionFailed where nothing would change."""
+    wish = command.headers["if-equal"].strip()
+    if wish not in {"skip", "skip-minimizing-merge"} or before is UNSET:
+        return value
+    if values.same(before, after):
+        etag = value_etag(before) if command.path else thing_etag(held.revision)
+        raise PreconditionFailed(
+            headers={"etag": etag},
+            header="if-equal",
+            wanted=wish,
+            etag=etag,
+            description="The change would change nothing.",
+        )
+    if wish == "skip-minimizing-merge" and command.verb == "merge":
+        return patch.minimize(before, value)
+    return value
+
+
+def _metadata_after(held: Held, after: Json, event: Event, asked: dict[str, str] | None = None) -> Json | UnsetType:
+    """The thing's metadata once the document is `after`; UNSET when the event does not touch it."""
+    tree: Json | None = held.metadata
+    if tree is not None:
+        kept = metadata.follow(tree, held.document, after)
+        tree = None if kept is UNSET else kept
+    if asked:
+        if "put-metadata" in asked:
+            tree = metadata.put(tree, asked["put-metadata"], event.path, event.value)
+        elif "delete-metadata" in asked:
+            tree = metadata.delete(tree, asked["delete-metadata"], event.path)
+    return UNSET if tree == held.metadata else tree
+
+
+def _growth(event: Event) -> int:
+    """An upper bound for the bytes of JSON that the event adds to the thing."""
+    if event.value is UNSET:
+        return 0
+    return len(values.encode((event.path, event.value))) + 3 * len(event.path)
+
+
+def _check_size(held: Held, event: Event, limit: int) -> None:
+    """Raise ThingTooLarge; measures the thing only where the bound that is kept of its size does not settle it."""
+    if event.action == "deleted" or (held.size and held.size + _growth(event) <= limit):
+        return
+    size = len(values.encode(_after(held, event)))
+    if size > limit:
+        raise ThingTooLarge(thing_id=event.id, size=size, limit=limit)
+
+
+def _after(held: Held, event: Event) -> Json:
+    """The document after an event; None for a deleted thing."""
+    document, path, value = held.document, event.path, event.value
+    if event.action == "merged":
+        if value is UNSET:
+            return document
+        before = pointer.get(document, path)
+        merged = patch.merge(None if before is UNSET else before, value)
+        return pointer.remove(document, path) if merged is None and path else pointer.put(document, path, merged)
+    if event.action == "deleted":
+        return pointer.remove(document, path) if path else None
+    return pointer.put(document, path, value)
+
+
+def apply(held: Held, event: Event) -> Held:
+    """What is held after an event; nothing is changed in place."""
+    document = _after(held, event)
+    if document is None:
+        return Held(kind="thing", id=event.id, revision=event.revision, number=event.number, modified=event.timestamp)
+    size, slack = held.size, held.slack
+    if event.action != "deleted":
+        growth = _growth(event)
+        size, slack = size + growth, slack + growth
+    if not held.size or slack > SLACK_LIMIT or not event.path:
+        size, slack = len(values.encode(document)), 0
+    tree = held.metadata if event.metadata is UNSET else event.metadata
+    return Held(
+        kind="thing",
+        id=event.id,
+        document=document,
+        revision=event.revision,
+        number=event.number,
+        created=held.created if held.document is not None else event.timestamp,
+        modified=event.timestamp,
+        metadata=tree,
+        observed=_observed_after(held, event, document),
+        size=size,
+        slack=slack,
+    )
+
+
+def _observed_after(held: Held, event: Event, document: dict[str, Any]) -> dict[str, dict[str, Micros]]:
+    """The times of the values shown: telemetry brings them, removal takes them away, other writes leave them."""
+    known, path = held.observed, event.path
+    time = event.observed
+    if time is not None and event.action == "merged" and len(path) == 2 and path[0] == "features":
+        value = event.value
+        properties = value.get("properties") if type(value) is dict else None
+        if type(properties) is dict:
+            feature = path[1]
+            times = known.get(feature, {}) | dict.fromkeys(properties, time)
+            if None in properties.values():
+                shown: dict[str, Any] = document["features"][feature]["properties"]
+                times = {key: seen for key, seen in times.items() if key in shown}
+            return {**known, feature: times}
+        return known
+    if not known or (path and path[0] != "features"):
+        return known
+    kept: dict[str, dict[str, Micros]] = {}
+    for feature, times in known.items():
+        left_there = pointer.get(document, ("features", feature, "properties"))
+        if type(left_there) is dict:
+            left = {key: seen for key, seen in times.items() if key in left_there}
+            if left:
+                kept[feature] = left
+    return kept
+
+
+def retrieve(held: Held, visible: Json, command: Command) -> Response:
+    """Answer a read of the thing at the command's path, from what the reader may see of its document.
+
+    The header `fields` holds the selector; `_policy`, when it is asked for, is a member of `visible`. Raises the row that
+    says what is missing, PreconditionFailed, NotModified, FieldSelectorInvalid.
+    """
+    path, asked = command.path, command.headers
+    if held.document is None or visible is UNSET or visible is None:
+        raise ThingNotAccessible(thing_id=command.id)
+    selected = None
+    if asked:
+        headers.check_supported(asked, "retrieve")
+        metadata.check_alone(asked)
+        if "fields" in asked:
+            selected = asked["fields"]
+    if not path and selected is None and (not asked or "if-match" not in asked):
+        etag = thing_etag(held.revision)
+        value: Json = visible
+    else:
+        parts.check_path(path, "retrieve")
+        value = pointer.get(visible, path)
+        if value is UNSET:
+            raise parts.missing(visible, command.id, path)
+        etag = value_etag(value) if path else thing_etag(held.revision)
+    if asked and not preconditions.CONDITIONAL.isdisjoint(asked) and "_policy" not in (selected or ""):
+        preconditions.check(asked, etag, "retrieve")
+    if selected is not None:
+        selector = fields.parse(selected)
+        value = fields.select(value if path else _with_special(held, value, selector), selector)
+    told: dict[str, str] = {}
+    if asked and "get-metadata" in asked:
+        tree = metadata.visible(held.metadata, held.document, visible)
+        told["ditto-metadata"] = values.encode(metadata.get(tree, asked["get-metadata"], path)).decode()
+    return Response(status=200, value=value, etag=etag, revision=held.revision, headers=told)
+
+
+def _with_special(held: Held, visible: dict[str, Any], selector: fields.Selector) -> dict[str, Any]:
+    """The thing with the special members that the selector names."""
+    special: dict[str, Any] = {}
+    if "_namespace" in selector:
+        special["_namespace"] = held.id.partition(":")[0]
+    if "_revision" in selector:
+        special["_revision"] = held.revision
+    if "_created" in selector:
+        special["_created"] = write_time(held.created)
+    if "_modified" in selector:
+        special["_modified"] = write_time(held.modified)
+    if "_lifecycle" in selector:
+        special["_lifecycle"] = "ACTIVE"
+    if "_metadata" in selector:
+        tree = metadata.visible(held.metadata, held.document, visible)
+        if tree is not None:
+            special["_metadata"] = tree
+    return {**visible, **special}
