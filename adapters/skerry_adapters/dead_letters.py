@@ -115,7 +115,7 @@ class DeadLetters:
             (
                 letter.time,
                 letter.source,
-                _text(letter.topic),
+                letter.topic,
                 letter.qos,
                 letter.payload if len(letter.payload) <= FULL_PAYLOAD else letter.payload[:CUT_PAYLOAD],
                 letter.size,
@@ -299,10 +299,6 @@ def _letter(row: Sequence[Any]) -> DeadLetter:
         attempts=attempts,
         requested=bool(requested),
     )
-
-
-def _text(topic: str) -> str:
-    return topic.encode("utf-8", "replace").decode()
 
 
 def _reason(error: SkerryError) -> str:

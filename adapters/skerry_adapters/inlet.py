@@ -83,19 +83,7 @@ class Inlet:
         """Return when each message is committed or kept as a dead letter."""
         counters = self.counters
         counters.received += len(messages)
-        now = self._clock()
-        commands: list[Command] = []
-        sent: list[Inbound] = []
-        dead: list[DeadLetter] = []
-        for message in messages:
-            route = self._routes.get(message.topic) or self._route(message.topic)
-            try:
-                command = route[1](message, now)
-            except SkerryError as error:
-                dead.append(self._refused(message, route[0], error))
-            else:
-                commands.append(command)
-                sent.append(message)
+        sent, commands, dead = self._mapped(messages)
         counters.mapped += len(commands)
         if commands:
             if self._troubled:
@@ -110,6 +98,27 @@ class Inlet:
             await self._bury(dead)
         counters.dead += len(dead)
         counters.committed += len(messages) - len(dead)
+
+    def _mapped(self, messages: Sequence[Inbound]) -> tuple[Sequence[Inbound], list[Command], list[DeadLetter]]:
+        """The messages that mean something, their commands, and the others."""
+        now = self._clock()
+        routes = self._routes
+        commands: list[Command] = []
+        sent: list[Inbound] = []
+        dead: list[DeadLetter] = []
+        for message in messages:
+            route = routes.get(message.topic) or self._route(message.topic)
+            try:
+                command = route[1](message, now)
+            except SkerryError as error:
+                dead.append(self._refused(message, route[0], error))
+            except Exception:  # the edge's outermost loop: no message may stop the intake
+                log.exception("mapping failed", extra={"topic": message.topic, "source": route[0]})
+                dead.append(self._refused(message, route[0], MappingError()))
+            else:
+                commands.append(command)
+                sent.append(message)
+        return sent, commands, dead
 
     async def replay(self, dead: DeadLetter) -> SkerryError | None:
         """Try a dead letter again (the Again seam). Telemetry without a time counts as observed when it first arrived."""

@@ -159,7 +159,7 @@ class Wire:
         start = body + 2 + (data[body] << 8 | data[body + 1])
         qos = head >> 1 & 3
         mid = 0
-        topic = data[body + 2 : start].decode("utf-8", "surrogateescape")
+        topic = data[body + 2 : start].decode("utf-8", "replace")
         if qos:
             mid = data[start] << 8 | data[start + 1]
             start += 2
