@@ -19,6 +19,7 @@ from msgspec import Struct
 from skerry.errors import SkerryError
 from skerry_adapters.farm.layout import UNITS
 
+_ORDER = ("turbine", "farm", "metmast")
 _EMPTY = frozenset(("", "nan", "na", "n/a", "null", "none", "-"))
 
 
@@ -111,12 +112,19 @@ class Counts(Struct, kw_only=True):
 
 
 class Column(Struct, frozen=True):
-    """A column: its place in the row, whose it is, and the head of its JSON member."""
+    """A column: its place in the row, and the head of its JSON member."""
 
     place: int
-    thing: int
     member: str
     flag: bool
+
+
+class Header(Struct, frozen=True):
+    """The first line of one CSV, and whose each column is: thing id and property, None for nobody's."""
+
+    name: str
+    titles: tuple[str, ...]
+    owners: tuple[tuple[str, str] | None, ...]
 
 
 class Table(Struct, frozen=True):
@@ -139,10 +147,12 @@ class Recording:
         self._namespace = namespace
         self._farm = farm
         self.things: dict[str, dict[str, Any]] = {}
-        self.tables = [self._table(name) for name in self._members()]
+        headers = [self._header(name) for name in self._members()]
         if not self.things:
             raise FileRefused(file=path, reason=f"no column fits the preset {preset.name}")
+        self.things = dict(sorted(self.things.items(), key=lambda thing: _ORDER.index(thing[1]["kind"])))
         self.ids = list(self.things)
+        self.tables = [self._table(header) for header in headers]
 
     def total(self) -> int:
         """How many data rows there are; the end of the progress bar."""
@@ -179,36 +189,30 @@ class Recording:
         with zipfile.ZipFile(self.path) as archive, archive.open(name) as raw:
             yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
 
-    def _table(self, name: str) -> Table:
+    def _header(self, name: str) -> Header:
+        """Whose the columns of one CSV are; its things are noted. Raises FileRefused."""
         try:
             with self._open(name) as text:
-                header = [cell.strip() for cell in next(csv.reader(text), [])]
+                titles = [cell.strip() for cell in next(csv.reader(text), [])]
         except (UnicodeDecodeError, csv.Error) as error:
             raise FileRefused(file=f"{self.path} ({name})", reason=f"it is not CSV in UTF-8 ({error})") from error
-        if self.preset.time not in header:
+        if self.preset.time not in titles:
             raise FileRefused(file=f"{self.path} ({name})", reason=f"it has no column {self.preset.time!r}")
-        owned: dict[str, list[tuple[int, str]]] = {}
+        owners = [None if title == self.preset.time else self._owner(title) for title in titles]
+        return Header(name, tuple(titles), tuple(owners))
+
+    def _table(self, header: Header) -> Table:
+        places = {thing_id: number for number, thing_id in enumerate(self.ids)}
+        owned: dict[int, list[Column]] = {}
         ignored: list[str] = []
-        for place, title in enumerate(header):
-            if title == self.preset.time:
-                continue
-            owner = self._owner(title)
-            if owner is None:
+        for place, (title, owner) in enumerate(zip(header.titles, header.owners, strict=True)):
+            if owner is not None:
+                column = Column(place, f',"{owner[1]}":', owner[1] in self.preset.flags)
+                owned.setdefault(places[owner[0]], []).append(column)
+            elif title != self.preset.time:
                 ignored.append(title)
-            else:
-                owned.setdefault(owner[0], []).append((place, owner[1]))
-        ids = list(self.things)
-        columns = tuple(
-            (
-                ids.index(thing_id),
-                tuple(
-                    Column(place, ids.index(thing_id), f',"{property_}":', property_ in self.preset.flags)
-                    for place, property_ in places
-                ),
-            )
-            for thing_id, places in owned.items()
-        )
-        return Table(name, header.index(self.preset.time), tuple(sorted(columns)), tuple(ignored))
+        columns = tuple((thing, tuple(found)) for thing, found in sorted(owned.items()))
+        return Table(header.name, header.titles.index(self.preset.time), columns, tuple(ignored))
 
     def _owner(self, title: str) -> tuple[str, str] | None:
         """The thing and the property of a column; the thing is noted when it is new."""

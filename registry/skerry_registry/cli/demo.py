@@ -6,16 +6,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 from rich.console import Console
 from rich.panel import Panel
 
-from skerry_registry import app
 from skerry_registry.cli import serving
 from skerry_registry.cli.given import settings_of
 from skerry_registry.settings import Settings, users_path
 from skerry_registry.users import Users
+
+if TYPE_CHECKING:
+    from skerry_registry.app import Running
 
 ACCOUNTS = (("ditto", "ditto", ()), ("devops", "foobar", ("devops",)))
 HISTORY = 900
@@ -52,7 +55,7 @@ def demo(
     console.print(f"Starting a farm of {turbines} turbines; data in {settings.data_dir} …", highlight=False)
     children: list[subprocess.Popen[bytes]] = []
 
-    def ready(running: app.Running) -> None:
+    def ready(running: Running) -> None:
         children.append(_simulator(running, settings, turbines, seed, HISTORY if fresh else 0))
         console.print(_screen(running, settings, turbines))
 
@@ -64,9 +67,7 @@ def demo(
     console.print("Stopped. The farm's history is kept; `skerry demo` goes on with it.", highlight=False)
 
 
-def _simulator(
-    running: app.Running, settings: Settings, turbines: int, seed: int, history: int
-) -> subprocess.Popen[bytes]:
+def _simulator(running: Running, settings: Settings, turbines: int, seed: int, history: int) -> subprocess.Popen[bytes]:
     """`skerry simulate` as a child, in a session of its own so that Ctrl-C reaches us first."""
     options = ["--turbines", str(turbines), "--seed", str(seed), "--history", str(history), "--quiet"]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SKERRY_")}
@@ -95,7 +96,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _screen(running: app.Running, settings: Settings, turbines: int) -> Panel:
+def _screen(running: Running, settings: Settings, turbines: int) -> Panel:
     port = running.http_url.rpartition(":")[2]
     login = "--user ditto --password ditto"
     elsewhere = f" --url {running.http_url}" if port != "8080" else ""

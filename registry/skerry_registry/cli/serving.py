@@ -7,15 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import uvloop
 from rich.console import Console
 
 from skerry.errors import SkerryError
-from skerry_registry import app
 from skerry_registry.settings import Settings, users_path
 from skerry_registry.users import Users
+
+if TYPE_CHECKING:
+    from skerry_registry.app import Running
 
 
 class NobodyMayLogIn(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
@@ -34,7 +35,7 @@ def serve(settings: Settings) -> None:
         raise NobodyMayLogIn(path=path, command=f"skerry user add NAME --file {path}")
     console = Console(stderr=True)
 
-    def ready(running: app.Running) -> None:
+    def ready(running: Running) -> None:
         console.print(f"Skerry serves {running.http_url} and {running.mqtt_url}", highlight=False, soft_wrap=True)
         for name, fact in running.facts.items():
             console.print(f"  {name}: {fact}", highlight=False, soft_wrap=True)
@@ -42,12 +43,16 @@ def serve(settings: Settings) -> None:
     run(settings, ready)
 
 
-def run(settings: Settings, ready: Callable[[app.Running], None]) -> None:
+def run(settings: Settings, ready: Callable[[Running], None]) -> None:
     """Run the server on uvloop, calling `ready` once it serves."""
+    import uvloop  # noqa: PLC0415 - as above
+
     uvloop.run(_until_stopped(settings, ready))
 
 
-async def _until_stopped(settings: Settings, ready: Callable[[app.Running], None]) -> None:
+async def _until_stopped(settings: Settings, ready: Callable[[Running], None]) -> None:
+    from skerry_registry import app  # noqa: PLC0415 - a start that is refused does not wait for it
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

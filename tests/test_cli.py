@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from rich.console import Console
+from typer.main import get_command
+
+from servers import free_port
+from skerry_registry.cli.commands import app
+from skerry_registry.cli.watch import Row, _screen
+
+ROOT = Path(__file__).parents[1]
+
+
+def skerry(
+    *arguments: str, cwd: Path, environ: Mapping[str, str] = {}, text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "skerry_registry", *arguments],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "120", **environ},
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def commands() -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [()]
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        found.append((name,))
+        found.extend((name, inner) for inner in getattr(command, "commands", {}))
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_and_option_has_a_help(words: tuple[str, ...]) -> None:
+    command = get_command(app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    assert command.help
+    assert all(getattr(option, "help", None) for option in command.params if not getattr(option, "hidden", False))
+
+
+@pytest.mark.parametrize("name", ["serve", "demo", "simulate", "replay", "watch", "check"])
+def test_the_help_of_a_command_has_an_example(name: str, tmp_path: Path) -> None:
+    done = skerry(name, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert re.search(rf"skerry {name} -|skerry {name} raw|skerry {name}\b.*\n", done.stdout)
+    assert "Example" in done.stdout
+
+
+def test_the_help_comes_at_once_because_nothing_heavy_is_imported(tmp_path: Path) -> None:
+    code = "import sys; import skerry_registry.cli.commands; print(sorted({m.partition('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert not {"numpy", "litestar", "duckdb", "granian", "paho", "apsw", "msgspec"} & set(
+        re.findall(r"\w+", done.stdout)
+    )
+
+
+def test_a_broken_setting_stops_the_start_by_name_without_a_traceback(tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = skerry("serve", cwd=tmp_path, environ={"SKERRY_HTTP_PROT": "1"})
+    assert done.returncode == 2
+    assert "SKERRY_HTTP_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - began < 15
+
+
+def test_a_server_without_users_refuses_and_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    done = skerry("serve", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "skerry user add NAME --file data/users.json" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_user_is_added_listed_given_another_password_and_removed(tmp_path: Path) -> None:
+    assert (
+        skerry("user", "add", "ann", "--password-stdin", "--role", "devops", cwd=tmp_path, text="x\n").returncode == 0
+    )
+    file = tmp_path / "data" / "users.json"
+    before = json.loads(file.read_text())
+    assert skerry("user", "add", "ann", "-p", "y", cwd=tmp_path).returncode == 2
+    assert skerry("user", "password", "ann", "-p", "y", cwd=tmp_path).returncode == 0
+    after = json.loads(file.read_text())
+    assert before["ann"]["hash"] != after["ann"]["hash"]
+    assert skerry("user", "list", cwd=tmp_path).stdout == "ann\tdevops\n"
+    assert skerry("user", "remove", "ann", cwd=tmp_path).returncode == 0
+    assert skerry("user", "remove", "ann", cwd=tmp_path).returncode == 2
+
+
+def test_check_tells_what_is_wrong_and_what_is_in_force(tmp_path: Path) -> None:
+    good = skerry("check", "--config", str(ROOT / "compose" / "ditto-defaults.toml"), cwd=tmp_path)
+    assert good.returncode == 0
+    assert "devops, ditto" in good.stdout
+    assert "login_password = (secret)" in good.stdout
+    environ = {"SKERRY_INFLUX_URL": "http://x", "SKERRY_MQTT_PORT": "8080"}
+    bad = skerry("check", cwd=tmp_path, environ=environ)
+    assert bad.returncode == 2
+    for words in ("users_file: no users", "influx_url: it needs influx_token", "both 8080"):
+        assert words in bad.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["simulate", "--model", "nope"], "iea-3.4"),
+        (["simulate", "--speed", "10"], "--duration"),
+        (["simulate", "--start", "noon"], "ISO 8601"),
+        (["simulate", "--mqtt-url", "http://x"], "mqtt://host:port"),
+        (["replay", "nothere.csv", "--preset", "flasc"], "nothere.csv"),
+        (["replay", "x.csv", "--preset", "flask"], "flasc"),
+        (["replay", "x.csv", "--signal", "P"], "NAME=PROPERTY"),
+        (["replay", "x.csv", "--speed", "fast"], "max"),
+        (["dead-letters", "list"], "no server has run there"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_sentence(arguments: list[str], words: str, tmp_path: Path) -> None:
+    done = skerry(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_version_errors_and_routes_print_tables(tmp_path: Path) -> None:
+    assert skerry("version", cwd=tmp_path).stdout.startswith("skerry ")
+    rows = [line.split("\t") for line in skerry("errors", cwd=tmp_path).stdout.splitlines()]
+    assert {"settings.invalid", "mqtt.broker.refused"} <= {row[1] for row in rows}
+    assert "/api/2/things" in skerry("routes", cwd=tmp_path).stdout
+
+
+PAGES = {
+    "": (
+        [
+            {
+                "thingId": "demo:T01",
+                "attributes": {"kind": "turbine", "ratedPower": 3370},
+                "features": {
+                    "scada": {
+                        "properties": {"power": 1685.0, "wind": 8.0, "windDirection": 250.0, "status": "operating"}
+                    }
+                },
+                "_modified": "2026-01-01T00:00:00Z",
+            }
+        ],
+        '<http://elsewhere/api/2/things?page=2>; rel="next"',
+    ),
+    "2": (
+        [
+            {
+                "thingId": "demo:T02",
+                "attributes": {"kind": "turbine"},
+                "features": {"scada": {"properties": {"operationNormal": False}}},
+            },
+            {"thingId": "other:X"},
+        ],
+        None,
+    ),
+}
+
+
+@contextmanager
+def answering() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            known = self.headers["authorization"] == "Basic ZGl0dG86ZGl0dG8="
+            things, link = PAGES["2" if "page=2" in self.path else ""]
+            body = json.dumps(things if known else {"message": "Who are you?"}).encode()
+            self.send_response(200 if known else 401)
+            if link:
+                self.send_header("link", link)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_watch_prints_the_farm_once_following_the_pages(tmp_path: Path) -> None:
+    with answering() as url:
+        done = skerry(
+            "watch", "--once", "--url", url, "-u", "ditto", "-p", "ditto", "--namespace", "demo", cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        first, second = (next(line for line in done.stdout.splitlines() if name in line) for name in ("T01", "T02"))
+        assert "1,685" in first
+        assert "operating" in first
+        assert "abnormal" in second
+        assert "other:X" not in done.stdout
+        assert "2 things, 1.7 MW" in done.stdout
+        refused = skerry("watch", "--once", "--url", url, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert "401" in refused.stderr
+
+
+def test_watch_names_a_server_that_is_away(tmp_path: Path) -> None:
+    port = free_port()
+    done = skerry("watch", "--once", "--url", f"http://127.0.0.1:{port}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"127.0.0.1:{port}" in done.stderr
+
+
+@pytest.mark.parametrize(("count", "width", "height"), [(3, 80, 24), (60, 80, 24), (500, 240, 60), (0, 80, 24)])
+def test_the_screen_of_watch_is_never_taller_than_the_terminal(count: int, width: int, height: int) -> None:
+    rows = [
+        Row(id=f"demo:T{n:03}", status="operating", power=3370.0, rated=3370.0, wind=12.3, direction=250.0, age=1.0)
+        for n in range(count)
+    ]
+    out = StringIO()
+    console = Console(width=width, height=height, file=out)
+    console.print(_screen("http://127.0.0.1:8080", rows, "", width, height))
+    lines = out.getvalue().splitlines()
+    assert len(lines) <= height
+    assert f"{count} things" in lines[-1]

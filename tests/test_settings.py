@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skerry_registry.cli.check import document
+from skerry_registry.settings import Settings, SettingsInvalid, described, load
+
+ROOT = Path(__file__).parents[1]
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "skerry.toml"
+    file.write_text(text)
+    return file
+
+
+def refused(config: Path | None, environ: dict[str, str], given: dict[str, object] | None = None) -> str:
+    with pytest.raises(SettingsInvalid) as caught:
+        load(config, environ, given)
+    return caught.value.text
+
+
+def test_without_anything_the_defaults_are_in_force() -> None:
+    assert load(None, {}) == Settings()
+
+
+def test_a_table_in_the_file_is_the_first_part_of_a_name(tmp_path: Path) -> None:
+    file = written(tmp_path, 'thing_max_bytes = 7\n[http]\nport = 9000\n[auth]\nbasic_prefix = "x:"\n')
+    settings = load(file, {})
+    assert (settings.thing_max_bytes, settings.http_port, settings.auth_basic_prefix) == (7, 9000, "x:")
+
+
+def test_a_variable_overrides_the_file_and_an_option_overrides_both(tmp_path: Path) -> None:
+    file = written(tmp_path, "[http]\nport = 1\n[mqtt]\nport = 1\n")
+    settings = load(file, {"SKERRY_HTTP_PORT": "2", "SKERRY_MQTT_PORT": "2"}, {"mqtt_port": 3, "data_dir": None})
+    assert (settings.http_port, settings.mqtt_port, settings.data_dir) == (2, 3, "data")
+
+
+def test_a_misspelt_name_in_the_file_is_refused_with_its_line_and_the_nearest_right_one(tmp_path: Path) -> None:
+    file = written(tmp_path, "\n[http]\nprot = 9000\n[htpp]\nport = 1\n")
+    text = refused(file, {})
+    assert f"{file}:3: [http] prot is no setting; the nearest is [http] port" in text
+    assert f"{file}:5: [htpp] port is no setting; the nearest is [http] port" in text
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_right_one() -> None:
+    text = refused(None, {"SKERRY_HTTP_PROT": "9000", "SKERRY_INFLUX_TOKNE_FILE": "x"})
+    assert "SKERRY_HTTP_PROT is no setting; the nearest is SKERRY_HTTP_PORT" in text
+    assert "the nearest is SKERRY_INFLUX_TOKEN_FILE" in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"SKERRY_HTTP_PORT": "eighty"}, 'SKERRY_HTTP_PORT: expected integer ≥ 0 ≤ 65535, not "eighty"'),
+        ({"SKERRY_HTTP_PORT": "99999"}, "≤ 65535"),
+        ({"SKERRY_THING_MAX_BYTES": "0"}, "expected integer > 0"),
+        ({"SKERRY_LOG_LEVEL": "LOUD"}, "expected DEBUG or INFO or WARNING or ERROR"),
+        ({"SKERRY_AUTH_PRE_AUTHENTICATED": "perhaps"}, "expected true or false"),
+        ({"SKERRY_SOURCES": "[{"}, "SKERRY_SOURCES cannot be used"),
+        ({"SKERRY_SOURCES": '[{"name":"x","topcs":[]}]'}, "the nearest is topics"),
+        ({"SKERRY_INFLUX_TOKEN_FILE": "/does/not/exist"}, "SKERRY_INFLUX_TOKEN_FILE cannot be used"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_saying_what_is_right(environ: dict[str, str], words: str) -> None:
+    assert words in refused(None, environ)
+
+
+def test_a_number_in_quotes_in_the_file_is_refused_with_its_line(tmp_path: Path) -> None:
+    file = written(tmp_path, '[http]\nport = "8080"\n')
+    assert f"{file}:2: [http] port: expected integer" in refused(file, {})
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    file = written(tmp_path, "[http]\nport = -1\nhots = 1\n")
+    assert len(refused(file, {"SKERRY_NOPE": "1"}).splitlines()) == 3
+
+
+def test_a_secret_may_stand_in_a_file_and_is_never_shown(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("s3cret\n")
+    assert load(None, {"SKERRY_INFLUX_TOKEN_FILE": str(secret)}).influx_token == "s3cret"
+    assert "both set" in refused(None, {"SKERRY_INFLUX_TOKEN_FILE": str(secret), "SKERRY_INFLUX_TOKEN": "t"})
+    file = written(tmp_path, "[influx]\ntoken = 12345\n")
+    assert "12345" not in refused(file, {})
+
+
+def test_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
+    file = written(tmp_path, 'data_dir = "there"\nusers_file = "/abs/users.json"\n')
+    settings = load(file, {})
+    assert (settings.data_dir, settings.users_file) == (str(tmp_path / "there"), "/abs/users.json")
+    assert load(file, {"SKERRY_DATA_DIR": "here"}).data_dir == "here"
+
+
+def test_empty_variables_and_those_of_the_tests_are_not_looked_at() -> None:
+    assert load(None, {"SKERRY_MQTT_URL": "", "SKERRY_TEST_X": "1", "SKERRY_CONFIG": "x", "PATH": "y"}) == Settings()
+
+
+@pytest.mark.parametrize(("text", "words"), [("port = = 1", "is not TOML"), (None, "cannot be read")])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, words: str) -> None:
+    file = tmp_path / "absent.toml" if text is None else written(tmp_path, text)
+    message = refused(file, {})
+    assert str(file) in message
+    assert words in message
+
+
+def test_a_setting_given_twice_in_the_file_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path, "http_port = 1\n[http]\nport = 2\n")
+    assert "a second time" in refused(file, {})
+
+
+def test_every_setting_is_described_and_the_document_is_up_to_date() -> None:
+    assert all(one.meaning and one.type for one in described())
+    committed = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert committed == document(), "run: skerry check --docs > docs/configuration.md"
+
+
+def test_dittos_defaults_have_its_accounts_ports_and_binding() -> None:
+    settings = load(ROOT / "compose" / "ditto-defaults.toml", {})
+    assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8080)
+    assert (settings.mqtt_host, settings.mqtt_port) == ("127.0.0.1", 1883)
+    assert settings.users_file == str(ROOT / "compose" / "ditto-users.json")
+    assert settings.sources == Settings().sources
