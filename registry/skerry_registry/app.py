@@ -1,0 +1,275 @@
+"""The composition root: what a server is made of, opened in order and closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from msgspec import Struct, field
+
+from skerry_adapters.broker import Broker
+from skerry_adapters.dead_letters import DeadLetters
+from skerry_adapters.inlet import Inlet
+from skerry_adapters.mqtt import Address, MqttClient
+from skerry_adapters.series.sink import Sink
+from skerry_registry import logs
+from skerry_registry.history import History
+from skerry_registry.http.operations import Gauge
+from skerry_registry.http.series import Timeseries
+from skerry_registry.http.server import run_http
+from skerry_registry.http.site import create_http
+from skerry_registry.registry import Registry
+from skerry_registry.settings import Settings, users_path
+from skerry_registry.stores.sqlite import SqliteStore
+from skerry_registry.users import Users
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from skerry.signals import Micros
+    from skerry_adapters.series.ports import Series
+
+log = logging.getLogger(__name__)
+
+PAGE = Path(__file__).parent / "page"
+TRIM_EVERY = 3600.0
+DAY = 86_400_000_000
+
+
+class Running(Struct, frozen=True, kw_only=True):
+    """Where a server that is up can be reached, and what a person at the screen should know."""
+
+    http_url: str
+    mqtt_url: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def now() -> Micros:
+    """The wall clock."""
+    return time.time_ns() // 1000
+
+
+def new_id() -> str:
+    """A random id."""
+    return str(uuid.uuid4())  # noqa: TID251 - here it is injected from
+
+
+async def serve(settings: Settings, *, ready: Callable[[Running], None] | None = None, stop: asyncio.Event) -> None:
+    """Run a server until `stop` is set. Raises the SkerryError rows of a refused start."""
+    logs.configure(settings.log_level, settings.log_format)
+    async with AsyncExitStack() as stack:
+        server = await _open(settings, stack)
+
+        def started(host: str, port: int) -> None:
+            shown = f"[{host}]" if ":" in host else host
+            if ready is not None:
+                ready(server.running(f"http://{shown}:{port}"))
+
+        async with asyncio.TaskGroup() as tasks:
+            http = tasks.create_task(run_http(server.http(), settings, started))
+            stopping = tasks.create_task(stop.wait())
+            await asyncio.wait({http, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            http.cancel()
+            stopping.cancel()
+
+
+async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
+    """Open every part; each closes in reverse."""
+    folder = Path(settings.data_dir)
+    users = Users.load(users_path(settings), prefix=settings.auth_basic_prefix)
+    store = SqliteStore(folder)
+    registry = await stack.enter_async_context(
+        Registry(
+            store,
+            now,
+            new_id,
+            cache_things=settings.cache_things,
+            thing_max_bytes=settings.thing_max_bytes,
+            policy_max_bytes=settings.policy_max_bytes,
+        )
+    )
+    series = await stack.enter_async_context(_series(settings, folder, store))
+    sink = Sink(registry.journal.follow, series, now)
+    await stack.enter_async_context(_in_background("series sink", sink.run()))
+    if settings.influx_url is None and settings.series_retention_days:
+        await stack.enter_async_context(_in_background("series retention", _forget(series, settings)))
+    dead_letters = DeadLetters(folder, settings.dead_letters_max)
+    stack.callback(dead_letters.close)
+    inlet = Inlet(settings.sources, registry.handle_all, dead_letters, now, limit=settings.message_max_bytes)
+    await stack.enter_async_context(_in_background("dead letters", dead_letters.watch(inlet.replay)))
+    broker: Broker | MqttClient
+    if settings.mqtt_url is None:
+        broker = Broker(
+            settings.mqtt_host,
+            settings.mqtt_port,
+            take=inlet.take,
+            authenticate=users.authenticate,
+            clock=now,
+            folder=folder,
+        )
+    else:
+        address = Address.read(
+            settings.mqtt_url,
+            username=settings.mqtt_username,
+            password=settings.mqtt_password,
+            client_id=settings.mqtt_client_id,
+            session_expiry=settings.mqtt_session_expiry,
+        )
+        broker = MqttClient(address, settings.sources, inlet.take, now)
+    await stack.enter_async_context(broker)
+    return _Server(
+        settings=settings, users=users, registry=registry, series=series, sink=sink, inlet=inlet, broker=broker
+    )
+
+
+class _Server(Struct, frozen=True, kw_only=True):
+    """The open parts, and what they tell about themselves."""
+
+    settings: Settings
+    users: Users
+    registry: Registry
+    series: Series
+    sink: Sink
+    inlet: Inlet
+    broker: Broker | MqttClient
+
+    def http(self) -> Any:
+        """The HTTP application over the parts."""
+        journal = self.registry.journal
+        history = History(self.registry, self.series, lambda seconds: self.sink.reach(journal.last, seconds))
+        return create_http(
+            self.registry,
+            self.users,
+            self.settings,
+            new_id=new_id,
+            health=self.health,
+            history=Timeseries(history).answer,
+            page_folder=PAGE,
+            gauges=self.gauges(),
+        )
+
+    def running(self, http_url: str) -> Running:
+        """What to show on the screen."""
+        facts = {"data": self.settings.data_dir, "history": self.settings.influx_url or "embedded"}
+        if isinstance(self.broker, Broker):
+            return Running(http_url=http_url, mqtt_url=f"mqtt://{self.broker.host}:{self.broker.port}", facts=facts)
+        address = self.broker.address
+        url = f"{'mqtts' if address.tls else 'mqtt'}://{address.host}:{address.port}"
+        return Running(http_url=http_url, mqtt_url=url, facts=facts)
+
+    def health(self) -> dict[str, Any]:
+        """Every part's state; UP when all are."""
+        sink = self.sink.status
+        journal = self.registry.journal
+        parts: dict[str, dict[str, Any]] = {
+            "journal": {"status": "UP", "number": journal.last},
+            "series": {
+                "status": "UP" if sink.error is None else "DOWN",
+                "store": "influxdb" if self.settings.influx_url else "embedded",
+                "number": sink.cursor,
+                "behind": journal.last - sink.cursor,
+                "error": sink.error,
+                "since": sink.since,
+            },
+        }
+        if isinstance(self.broker, Broker):
+            status = self.broker.status()
+            parts["broker"] = {
+                "status": "UP" if status.failing is None else "DOWN",
+                "connections": status.connections,
+                "error": status.failing,
+            }
+        else:
+            link = self.broker.status
+            host = urlsplit(self.settings.mqtt_url or "").hostname
+            parts["mqtt"] = {
+                "status": "UP" if link.connected else "DOWN",
+                "broker": host,
+                "since": link.since,
+                "error": link.error,
+            }
+        up = all(part["status"] == "UP" for part in parts.values())
+        return {"status": "UP" if up else "DOWN", "parts": parts}
+
+    def gauges(self) -> list[Gauge]:
+        """What Prometheus reads."""
+        journal, sink, counters = self.registry.journal, self.sink, self.inlet.counters
+        return [
+            Gauge("journal_number", "Number of the newest event.", lambda: journal.last),
+            Gauge("series_number", "Number of the newest event that history shows.", lambda: sink.status.cursor),
+            Gauge("series_behind", "Events that history does not show yet.", lambda: journal.last - sink.status.cursor),
+            Gauge("series_samples", "Samples written.", lambda: sink.status.samples, "counter"),
+            Gauge("mqtt_received", "MQTT messages taken in.", lambda: counters.received, "counter"),
+            Gauge(
+                "mqtt_committed", "MQTT messages committed, or known already.", lambda: counters.committed, "counter"
+            ),
+            Gauge("mqtt_dead", "MQTT messages that became dead letters.", lambda: counters.dead, "counter"),
+            Gauge(
+                "mqtt_retried", "Batches tried again because the store was away.", lambda: counters.retried, "counter"
+            ),
+            Gauge("mqtt_connected", "Connected devices, or 1 while the external broker is there.", self._connected),
+        ]
+
+    def _connected(self) -> float:
+        if isinstance(self.broker, Broker):
+            return self.broker.status().connections
+        return float(self.broker.status.connected)
+
+
+@asynccontextmanager
+async def _series(settings: Settings, folder: Path, store: SqliteStore) -> AsyncIterator[Series]:
+    """The series store of the settings; the libraries of the one that is not used are not loaded."""
+    series: Series
+    if settings.influx_url is None:
+        from skerry_adapters.series.duckdb import DuckSeries  # noqa: PLC0415
+
+        series = DuckSeries(folder / "series.duckdb", memory=settings.series_memory)
+    else:
+        from skerry_adapters.series.influx import InfluxSeries  # noqa: PLC0415
+
+        async def load() -> int:
+            return await store.cursor("influx")
+
+        async def save(number: int) -> None:
+            await store.move_cursor("influx", number)
+
+        series = InfluxSeries(
+            settings.influx_url,
+            settings.influx_token or "",
+            settings.influx_org or "",
+            settings.influx_bucket or "",
+            load_cursor=load,
+            save_cursor=save,
+        )
+    async with series:
+        yield series
+
+
+@asynccontextmanager
+async def _in_background(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run until the block is left; an end before that is logged, for somebody must come."""
+    task = asyncio.create_task(work, name=name)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("background work ended", extra={"work": name}, exc_info=error)
+
+    task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _forget(series: Series, settings: Settings) -> None:
+    """Forget old samples, now and every hour."""
+    while True:
+        await series.trim(now() - int(settings.series_retention_days * DAY))
+        await asyncio.sleep(TRIM_EVERY)
