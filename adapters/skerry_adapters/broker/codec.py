@@ -40,6 +40,7 @@ from skerry_adapters.broker.topics import check_topic
 
 DEFAULT_LIMIT = 1_048_576
 _REMEMBERED_TOPICS = 4096
+_CONNECT_HEAD = 0x10
 _ACKS: dict[int, type[Puback | Pubrec | Pubrel | Pubcomp]] = {
     p.PUBACK: Puback,
     p.PUBREC: Pubrec,
@@ -83,6 +84,8 @@ class Decoder:
         self._need = 0
         try:
             while size - position >= 2:
+                if data[position] != _CONNECT_HEAD and self.version is None:
+                    raise ProtocolViolation(Reason.PROTOCOL_ERROR, "the first packet must be CONNECT")  # noqa: TRY301
                 length = data[position + 1]
                 start = position + 2
                 if length > 0x7F:
@@ -125,8 +128,6 @@ class Decoder:
 
     def _publish(self, first: int, data: bytes, start: int, end: int) -> Publish:
         """The one packet that must be fast; topics are checked once and remembered."""
-        if self.version is None:
-            raise ProtocolViolation(Reason.PROTOCOL_ERROR, "the first packet must be CONNECT")
         qos = (first >> 1) & 3
         dup = first & 8 != 0
         if qos == 3 or (dup and not qos):
@@ -173,8 +174,6 @@ class Decoder:
             raise ProtocolViolation(Reason.MALFORMED, "the fixed header has wrong flags")
         reader = Reader(body)
         if self.version is None:
-            if kind != p.CONNECT:
-                raise ProtocolViolation(Reason.PROTOCOL_ERROR, "the first packet must be CONNECT")
             connect = _read_connect(reader)
             self.version = connect.version
             packet: Packet = connect
