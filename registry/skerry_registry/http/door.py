@@ -1,0 +1,25 @@
+"""What the HTTP edge asks of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from skerry.errors import SkerryError
+from skerry.signals import Command, Held, Response
+
+
+class Door(Protocol):
+    """The registry, as far as HTTP knows it."""
+
+    async def handle(self, command: Command) -> Response:
+        """Carry out one command; raises SkerryError."""
+        ...
+
+    async def handle_all(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
+        """Carry out many, each for itself."""
+        ...
+
+    async def things(self, subjects: tuple[str, ...], after: str, limit: int) -> list[Held]:
+        """The visible things with ids > `after`, sorted, at most `limit`."""
+        ...

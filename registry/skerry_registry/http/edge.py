@@ -1,0 +1,207 @@
+"""The outermost layer of HTTP: correlation id, limits, CORS, login, errors, measures; the routes are within."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from skerry.errors import SkerryError
+from skerry.signals import NewId
+from skerry_registry.http.answer import Answer, Header, of_error, send_answer, send_early
+from skerry_registry.http.errors import ApiVersionNotSupported, AuthenticationFailed
+from skerry_registry.http.request import ClientGone, Request
+from skerry_registry.users import DEVOPS, Caller, Users
+
+log = logging.getLogger(__name__)
+
+PUBLIC = {b"/alive", b"/ready", b"/health", b"/openapi.json", b"/apidoc", b"/apidoc/", b"/apidoc/2", b"/favicon.ico"}
+"""Paths without a login."""
+OPERATIONS = (b"/metrics", b"/devops")
+METHODS = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
+EXPOSED = (
+    b"correlation-id, response-required, dry-run, channel, etag, ditto-originator, requested-acks, timeout, location,"
+    b" ditto-metadata, traceparent, tracestate, entity-revision, link, retry-after"
+)
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+
+Measure = Callable[[Request, int, float], None]
+
+
+class Edge:
+    """Wraps the routes. A request it lets through stands in the scope as `skerry`, with its caller."""
+
+    def __init__(
+        self,
+        routes: ASGIApp,
+        users: Users,
+        new_id: NewId,
+        measure: Measure,
+        *,
+        cors_origins: str = "",
+        trust_pre_authenticated: bool = False,
+    ) -> None:
+        """`cors_origins`: comma separated, or `*`."""
+        self._routes = routes
+        self._users = users
+        self._new_id = new_id
+        self._measure = measure
+        self._origins = {origin.strip() for origin in cors_origins.split(",") if origin.strip()}
+        self._trust = trust_pre_authenticated
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._routes(scope, receive, send)
+            return
+        began = perf_counter()
+        request = Request(scope, receive)
+        reply = Reply(send, silent=request.method == "HEAD")
+        if reply.silent:
+            request.method = scope["method"] = "GET"
+        try:
+            await self._answer(request, scope, reply)
+        except ClientGone:
+            reply.status = 499
+        except Exception:
+            log.exception("request failed", extra={"correlation": request.ditto.get("correlation-id")})
+            if not reply.status:
+                await answer_in(of_error(SkerryError()), request, reply.send)
+        finally:
+            seconds = perf_counter() - began
+            self._measure(request, reply.status, seconds)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("request answered", extra=_facts(request, reply.status, seconds))
+
+    async def _answer(self, request: Request, scope: Scope, reply: Reply) -> None:
+        try:
+            try:
+                request.read_headers(scope["headers"])
+            finally:
+                reply.headers = self._common(request)
+            if request.method == "OPTIONS":
+                await send_answer(self._preflight(request), reply.send)
+                return
+            await self._login(request)
+            scope["skerry"] = request  # type: ignore[typeddict-unknown-key]
+            await self._routes(scope, request.receive, reply.send)
+        except SkerryError as error:
+            await answer_in(of_error(error), request, reply.send)
+
+    def _common(self, request: Request) -> list[Header]:
+        """Headers of every answer."""
+        correlation = request.ditto.get("correlation-id")
+        if not correlation:
+            correlation = request.ditto["correlation-id"] = self._new_id()
+        headers = [(b"correlation-id", correlation.encode()), NOSNIFF]
+        if "x-correlation-id" in request.edge:
+            headers.append((b"x-correlation-id", request.edge["x-correlation-id"].encode()))
+        origin = request.edge.get("origin")
+        if origin is not None and self._origins:
+            headers.append((b"vary", b"origin"))
+            if "*" in self._origins or origin in self._origins:
+                headers.append((b"access-control-allow-origin", origin.encode()))
+                headers.append((b"access-control-expose-headers", EXPOSED))
+            # A browser that remembers a Basic login must not lend it to any site there is, only to those named.
+            if origin in self._origins:
+                headers.append((b"access-control-allow-credentials", b"true"))
+        return headers
+
+    def _preflight(self, request: Request) -> Answer:
+        headers: list[Header] = [(b"allow", METHODS)]
+        if "origin" in request.edge and "access-control-request-method" in request.edge:
+            headers.append((b"access-control-allow-methods", METHODS))
+            headers.append((b"access-control-max-age", b"3600"))
+            asked = request.edge.get("access-control-request-headers")
+            if asked is not None:
+                headers.append((b"access-control-allow-headers", asked.encode()))
+        return Answer(204, b"", tuple(headers))
+
+    async def _login(self, request: Request) -> None:
+        """Find out who asks. Raises AuthenticationFailed where a login is needed and missing."""
+        path = request.path
+        if path.startswith(b"/api/") and not path.startswith(b"/api/2"):
+            raise ApiVersionNotSupported(version=path.split(b"/")[2].decode("latin-1"))
+        request.caller = await self._caller(request)
+        if path in PUBLIC:
+            return
+        if request.caller is None:
+            raise AuthenticationFailed(headers=challenge("Skerry"))
+        if path.startswith(OPERATIONS) and not request.caller.has(DEVOPS):
+            raise AuthenticationFailed(
+                headers=challenge("Skerry operations"),
+                description="This needs a user with the role devops: `skerry user add NAME --role devops`.",
+            )
+
+    async def _caller(self, request: Request) -> Caller | None:
+        if self._trust and (trusted := request.edge.get("x-ditto-pre-authenticated")):
+            subjects = tuple(subject.strip() for subject in trusted.split(",") if subject.strip())
+            if subjects:
+                return Caller(subjects[0], subjects)
+        given = request.edge.get("authorization")
+        if given is None:
+            return None
+        key = self._users.key(given.encode())
+        if (caller := self._users.known(key)) is not None:
+            return caller
+        scheme, _, token = given.partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        try:
+            name, colon, password = base64.b64decode(token.strip(), validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        if not colon:
+            return None
+        return await self._users.verify(name, password, request.client, alias=key)
+
+
+def challenge(realm: str) -> dict[str, str]:
+    """The header that makes a browser ask for a password."""
+    return {"www-authenticate": f'Basic realm="{realm}", charset="UTF-8"'}
+
+
+class Reply:
+    """The way back: notes the status, adds what every answer carries, and holds the body back from a HEAD."""
+
+    __slots__ = ("_send", "headers", "silent", "status")
+
+    def __init__(self, send: Send, *, silent: bool) -> None:
+        """`headers` are set once they are known."""
+        self._send = send
+        self.silent = silent
+        self.status = 0
+        self.headers: Sequence[Header] = ()
+
+    async def send(self, message: Any) -> None:
+        """Pass one message on."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], *self.headers]
+        elif self.silent:
+            message["body"] = b""
+        await self._send(message)
+
+
+def _facts(request: Request, status: int, seconds: float) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "path": request.path.decode("latin-1"),
+        "status": status,
+        "ms": round(seconds * 1000, 2),
+        "correlation": request.ditto.get("correlation-id"),
+    }
+
+
+async def answer_in(answer: Answer, request: Request, send: Send) -> None:
+    """Send the answer in the way that the state of the request's body asks for."""
+    if request.body_waits:
+        await send_early(answer, request.receive, send)
+    else:
+        await send_answer(answer, send)

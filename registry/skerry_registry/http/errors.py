@@ -1,0 +1,150 @@
+# ruff: noqa: N818 - errors are rows of a table
+"""What the HTTP edge itself answers with when it refuses a request."""
+
+from __future__ import annotations
+
+from skerry.errors import SkerryError
+from skerry.headers import HeadersTooLarge
+
+
+class AuthenticationFailed(SkerryError):
+    """Nobody, or somebody whose password is wrong."""
+
+    code = "gateway:authentication.failed"
+    status = 401
+    message = "You are not logged in as anybody this server knows."
+    description = "Send a user name and password with HTTP Basic. `skerry user add NAME` makes a user."
+
+
+class DuplicateHeader(SkerryError):
+    """One header twice, or a header and a query parameter that disagree."""
+
+    code = "gateway:duplicate.header.field"
+    status = 400
+    message = "'{name}' is given more than once."
+    description = "Send it once: as a header or as a query parameter."
+
+
+class HeaderFieldsTooLarge(HeadersTooLarge):
+    """More header bytes or lines than the server reads, whoever they are for."""
+
+    message = "The headers are too large: {reason}."
+
+
+class UriTooLong(SkerryError):
+    """A request target longer than the server reads."""
+
+    code = "gateway:uri.toolong"
+    status = 414
+    message = "The request target has {length} bytes, the limit is {limit}."
+    description = "Ask for fewer ids or a shorter selector at a time."
+
+
+class RouteNotFound(SkerryError):
+    """A path that leads nowhere."""
+
+    code = "gateway:path.notfound"
+    status = 404
+    message = "There is nothing at {path}."
+    description = "The paths there are stand in /apidoc and in `skerry routes`."
+
+
+class ApiVersionNotSupported(SkerryError):
+    """An API version other than 2."""
+
+    code = "api.version.notsupported"
+    status = 404
+    message = "API version {version} is not served here."
+    description = "Use /api/2."
+
+
+class MethodNotAllowed(SkerryError):
+    """A verb that the path does not know."""
+
+    code = "gateway:method.notallowed"
+    status = 405
+    message = "{method} is not possible at {path}."
+    description = "Possible here: {allow}."
+
+
+class NotProvided(SkerryError):
+    """A part of Ditto's API that this server does not have."""
+
+    code = "gateway:operation.notprovided"
+    status = 501
+    message = "{what} are not part of this version of Skerry."
+    description = "The request was understood and nothing was done."
+
+
+class MediaTypeUnsupported(SkerryError):
+    """A body of a type that the method does not take."""
+
+    code = "mediatype.unsupported"
+    status = 415
+    message = "The body has the type '{given}'; {method} takes {accepted} here."
+    description = "Set the Content-Type header to one of: {accepted}."
+
+
+class BodyTooLarge(SkerryError):
+    """A body longer than any entity may be."""
+
+    code = "gateway:body.toolarge"
+    status = 413
+    message = "The body is longer than {limit} bytes."
+
+
+class BodyLate(SkerryError):
+    """A body that did not arrive in time."""
+
+    code = "gateway:body.late"
+    status = 408
+    message = "The rest of the body did not arrive within {seconds} seconds."
+
+
+class ThingIdsMissing(SkerryError):
+    """An `ids` parameter without ids."""
+
+    code = "things:things.ids.missing"
+    status = 400
+    message = "The parameter 'ids' names no thing."
+    description = (
+        "Give at least one id, several separated by commas, or leave the parameter out to list what you may see."
+    )
+
+
+class SearchOptionInvalid(SkerryError):
+    """An `option` that cannot be followed."""
+
+    code = "thing-search:search.option.invalid"
+    status = 400
+    message = "The option '{option}' cannot be followed: {reason}."
+    description = "Possible here: size(1..200), cursor(...) from a previous page, sort(+thingId)."
+
+
+class ThingNotCreatableLive(SkerryError):
+    """A creation on the live channel."""
+
+    code = "things:thing.notcreatable"
+    status = 405
+    message = "A thing cannot be created on the live channel."
+    description = "Leave the parameter channel out, or set it to twin."
+
+
+class CommandTimeout(SkerryError):
+    """A command that was not answered in time."""
+
+    code = "command.timeout"
+    status = 408
+    message = "The command was not answered within {seconds} seconds."
+    description = "It may still be carried out. Read the thing before you try again."
+
+
+class AcknowledgementTimeout(SkerryError):
+    """An acknowledgement that nobody gave in time."""
+
+    code = "acknowledgement:request.timeout"
+    status = 408
+    message = "The acknowledgement '{label}' was not given within {seconds} seconds."
+    description = (
+        "Skerry itself gives twin-persisted and search-persisted; check the label, or who should have answered."
+    )

@@ -1,0 +1,131 @@
+"""`GET /api/2/things`: the things named by ids, or a page of all that the caller may see."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from skerry import things
+from skerry.errors import SkerryError
+from skerry.ids import check_thing_id
+from skerry.signals import Command, Held
+from skerry_registry.http.answer import VERSION, Answer, of_json
+from skerry_registry.http.door import Door
+from skerry_registry.http.errors import SearchOptionInvalid, ThingIdsMissing
+from skerry_registry.http.request import Request
+
+SIZE = 25
+SIZE_MAX = 200
+OPTION = re.compile(r"\s*(\w+)\(([^()]*)\)\s*(?:,|$)")
+LAST_BEHIND_NAMESPACE = ";"
+"""What sorts right behind the colon of `namespace:name`."""
+
+
+class Option(NamedTuple):
+    """The `option` parameter, read."""
+
+    size: int = SIZE
+    after: str = ""
+
+
+async def named(door: Door, request: Request) -> Answer:
+    """The things with the given ids, in their order; what the caller may not see is left out, as what is not there."""
+    wanted = [id_.strip() for id_ in request.query["ids"].split(",")]
+    if not all(wanted):
+        raise ThingIdsMissing
+    for id_ in wanted:
+        check_thing_id(id_)
+    answers = await door.handle_all([_retrieve(request, id_) for id_ in wanted])
+    return of_json(200, [one.value for one in answers if not isinstance(one, SkerryError)], [VERSION])
+
+
+async def visible(door: Door, request: Request) -> Answer:
+    """A page of everything the caller may see, sorted by id, with Link headers to itself and to the next."""
+    namespaces = sorted({name.strip() for name in request.query.get("namespaces", "").split(",")} - {""})
+    option = read_option(request.query.get("option", ""), namespaces)
+    assert request.caller is not None
+    found = await _find(door, request.caller.subjects, namespaces, option)
+    more = len(found) > option.size
+    found = found[: option.size]
+    values = [_shown(request, held) for held in found]
+    links = [_link(request, "canonical", f"size({option.size})")]
+    if more:
+        cursor = urlsafe_b64encode(msgspec.json.encode([found[-1].id, namespaces])).rstrip(b"=").decode()
+        links.append(_link(request, "next", f"size({option.size}),cursor({cursor})"))
+    return of_json(200, values, [VERSION, (b"link", ", ".join(links).encode())])
+
+
+def read_option(text: str, namespaces: list[str]) -> Option:
+    """Read `size(..),cursor(..),sort(+thingId)`. Raises SearchOptionInvalid."""
+    option = Option()
+    position = 0
+    while position < len(text):
+        found = OPTION.match(text, position)
+        if found is None:
+            raise SearchOptionInvalid(option=text, reason="it is no list of name(value)")
+        position = found.end()
+        name, value = found[1], found[2].strip()
+        if name == "size":
+            if not value.isdecimal() or not 1 <= int(value) <= SIZE_MAX:
+                raise SearchOptionInvalid(option=text, reason=f"a page has 1 to {SIZE_MAX} things")
+            option = option._replace(size=int(value))
+        elif name == "cursor":
+            option = option._replace(after=_after(value, namespaces, text))
+        elif name != "sort" or value.lstrip("+") not in {"thingId", "/thingId"}:
+            raise SearchOptionInvalid(option=text, reason=f"{name}({value}) is not known here")
+    return option
+
+
+def _after(cursor: str, namespaces: list[str], text: str) -> str:
+    """The id that the last page ended with."""
+    try:
+        after, known = msgspec.json.decode(
+            urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=tuple[str, list[str]]
+        )
+    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        raise SearchOptionInvalid(option=text, reason="the cursor is not one of ours") from error
+    if known != namespaces:
+        raise SearchOptionInvalid(option=text, reason="the cursor belongs to a request with other namespaces")
+    return after
+
+
+async def _find(door: Door, subjects: tuple[str, ...], namespaces: list[str], option: Option) -> list[Held]:
+    """One more than a page, to know whether there is a next."""
+    wanted = option.size + 1
+    if not namespaces:
+        return await door.things(subjects, option.after, wanted)
+    found: list[Held] = []
+    for namespace in sorted(namespaces, key=lambda name: name + ":"):
+        first = namespace + ":"
+        if option.after >= namespace + LAST_BEHIND_NAMESPACE:
+            continue
+        page = await door.things(subjects, max(option.after, first), wanted - len(found))
+        found.extend(held for held in page if held.id.startswith(first))
+        if len(found) >= wanted:
+            break
+    return found
+
+
+def _retrieve(request: Request, id_: str) -> Command:
+    assert request.caller is not None
+    asked = {"correlation-id": request.ditto["correlation-id"]}
+    if "fields" in request.query:
+        asked["fields"] = request.query["fields"]
+    return Command(verb="retrieve", id=id_, subjects=request.caller.subjects, headers=asked)
+
+
+def _shown(request: Request, held: Held) -> Any:
+    assert held.document is not None
+    return things.retrieve(held, held.document, _retrieve(request, held.id)).value
+
+
+def _link(request: Request, relation: str, option: str) -> str:
+    kept: dict[str, str] = {name: request.query[name] for name in ("fields", "namespaces") if name in request.query}
+    kept["option"] = option
+    query = urlencode(kept, safe="(),/", quote_via=quote)
+    return f'<{request.origin}/api/2/things?{query}>; rel="{relation}"'

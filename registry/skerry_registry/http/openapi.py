@@ -1,0 +1,95 @@
+"""The OpenAPI 3.1 document, made from the table of routes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from skerry_registry.http.parameters import PARAMETERS, SCHEMAS, STATUSES
+from skerry_registry.http.routes import ROUTES, Route
+
+NAMED = re.compile(r"{(\w+)}")
+BODY_TYPES = {"PATCH": "application/merge-patch+json"}
+TAGS = {
+    "Things": "Digital twins: a thing has an id, a policy, a definition, attributes and features.",
+    "Attributes": "What describes a thing and changes seldom.",
+    "Features": "What a thing does and measures; devices keep the properties current over MQTT.",
+    "History": "Past values of properties, raw or in steps.",
+    "Operations": "For operators and their tools.",
+    "Documentation": "What you are reading.",
+    "Page": "For people.",
+}
+
+
+def document() -> bytes:
+    """The document as JSON."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Skerry",
+                "version": "2",
+                "summary": "Digital twins of wind farms, in the manner of Eclipse Ditto.",
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "servers": [{"url": "/"}],
+            "security": [{"basic": []}],
+            "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+            "paths": paths,
+            "components": {
+                "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+                "parameters": {name: {"name": name, **facts} for name, facts in PARAMETERS.items()},
+                "schemas": SCHEMAS,
+            },
+        }
+    )
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(route),
+        "summary": route.summary,
+        "tags": [route.tag],
+        "responses": _responses(route),
+    }
+    names = [*NAMED.findall(route.path), *route.parameters]
+    if names:
+        operation["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
+    if route.body is not None:
+        media = BODY_TYPES.get(route.method, "application/json")
+        operation["requestBody"] = {"required": True, "content": {media: {"schema": _schema(route.body)}}}
+    if route.login == "nobody":
+        operation["security"] = []
+    if route.login == "devops":
+        operation["description"] = "Needs a user with the role devops."
+    return operation
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status in route.success:
+        response: dict[str, Any] = {"description": STATUSES[status]}
+        if status != 204 and route.schema is not None:
+            response["content"] = {"application/json": {"schema": _schema(route.schema)}}
+        if status == 201:
+            response["headers"] = {"Location": {"schema": {"type": "string"}}, "ETag": {"schema": {"type": "string"}}}
+        responses[str(status)] = response
+    for status in route.errors:
+        responses[str(status)] = {"description": STATUSES[status]}
+        if status != 304:
+            responses[str(status)]["content"] = {"application/json": {"schema": _schema("Error")}}
+    return responses
+
+
+def _schema(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _operation_id(route: Route) -> str:
+    words = re.findall(r"\w+", route.path.replace("/api/2/", "/")) or ["page"]
+    return route.method.lower() + "".join(word[:1].upper() + word[1:] for word in words)

@@ -1,0 +1,239 @@
+"""One HTTP request as the edge sees it: raw path, headers told apart, query, body with limits."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+from urllib.parse import parse_qsl
+
+from litestar.types import Receive, Scope
+
+from skerry.headers import SIZE_LIMIT, HeaderInvalid, HeadersTooLarge
+from skerry_registry.http.errors import (
+    BodyLate,
+    BodyTooLarge,
+    DuplicateHeader,
+    HeaderFieldsTooLarge,
+    UriTooLong,
+)
+from skerry_registry.users import Caller
+
+URI_MAX = 33_792
+"""Bytes of path and query; request lines of 32 KiB fit."""
+HEADER_MAX = 16_384
+HEADERS_MAX = 64
+BODY_PATIENCE = 30.0
+BODY_SMALL = 8_192
+"""What the server itself lets go of between two requests."""
+
+DITTO_HEADERS = {
+    name.encode(): name
+    for name in (
+        "accept",
+        "allow-policy-lockout",
+        "at-historical-revision",
+        "at-historical-timestamp",
+        "channel",
+        "condition",
+        "correlation-id",
+        "declared-acks",
+        "delete-metadata",
+        "dry-run",
+        "get-metadata",
+        "if-equal",
+        "if-match",
+        "if-none-match",
+        "live-channel-condition",
+        "live-channel-timeout-strategy",
+        "merge-thing-patch-conditions",
+        "put-metadata",
+        "requested-acks",
+        "response-required",
+        "timeout",
+    )
+}
+"""What travels on to the registry."""
+EDGE_HEADERS = {
+    name.encode(): name
+    for name in (
+        "access-control-request-headers",
+        "access-control-request-method",
+        "authorization",
+        "content-length",
+        "content-type",
+        "host",
+        "if-modified-since",
+        "origin",
+        "transfer-encoding",
+        "x-correlation-id",
+        "x-ditto-pre-authenticated",
+        "x-forwarded-proto",
+    )
+}
+"""What the edge reads itself."""
+REPEATABLE = {"accept", "x-forwarded-proto"}
+QUERY_HEADERS = {
+    "accept",
+    "allow-policy-lockout",
+    "at-historical-revision",
+    "at-historical-timestamp",
+    "channel",
+    "condition",
+    "correlation-id",
+    "declared-acks",
+    "dry-run",
+    "live-channel-condition",
+    "live-channel-timeout-strategy",
+    "requested-acks",
+    "response-required",
+    "timeout",
+}
+"""Headers that may come as query parameters (ditto.md 1.2)."""
+CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Request:
+    """A request taken apart once. `ditto`: headers for the registry, `edge`: headers for us, `query`: the other parameters."""
+
+    __slots__ = (
+        "body_done",
+        "caller",
+        "client",
+        "ditto",
+        "edge",
+        "method",
+        "path",
+        "query",
+        "query_string",
+        "receive",
+        "route",
+        "scheme",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        """Take the scope apart; `read_headers` comes next and may refuse."""
+        self.method: str = scope["method"]  # type: ignore[typeddict-item]
+        self.path: bytes = scope["raw_path"]
+        self.query_string: bytes = scope["query_string"]
+        self.scheme: str = scope["scheme"]
+        self.client = str((scope["client"] or ("",))[0])
+        self.receive = receive
+        self.ditto: dict[str, str] = {}
+        self.edge: dict[str, str] = {}
+        self.query: dict[str, str] = {}
+        self.caller: Caller | None = None
+        self.body_done = False
+        self.route = "other"
+
+    def read_headers(self, raw: Any) -> None:
+        """Sort the headers and parameters. Raises DuplicateHeader, HeadersTooLarge, UriTooLong, HeaderInvalid.
+
+        Every header is looked at before the first refusal, so that CORS and the correlation id are known to the answer.
+        """
+        refusal = self._sort(raw)
+        if "x-correlation-id" in self.edge:
+            self.ditto.setdefault("correlation-id", self.edge["x-correlation-id"])
+        if len(raw) > HEADERS_MAX:
+            refusal = refusal or HeaderFieldsTooLarge(reason=f"there are {len(raw)}, the limit is {HEADERS_MAX}")
+        length = len(self.path) + len(self.query_string) + 1
+        if length > URI_MAX:
+            refusal = refusal or UriTooLong(length=length, limit=URI_MAX)
+        elif self.query_string:
+            refusal = refusal or self._read_query()
+        if refusal is not None:
+            raise refusal
+
+    def _sort(self, raw: Any) -> Exception | None:
+        """Put each header where it belongs; the first thing wrong with them."""
+        refusal: Exception | None = None
+        size = 0
+        for key, value in raw:
+            known, name = self.ditto, DITTO_HEADERS.get(key)
+            if name is None:
+                known, name = self.edge, EDGE_HEADERS.get(key)
+            if len(value) > HEADER_MAX:
+                refusal = refusal or HeaderFieldsTooLarge(
+                    reason=f"'{key.decode('latin-1')}' is longer than {HEADER_MAX} bytes"
+                )
+            elif name is None:
+                continue
+            elif name not in known:
+                known[name] = _text(value)
+                size += len(value) if known is self.ditto else 0
+            elif name not in REPEATABLE:
+                refusal = refusal or DuplicateHeader(name=name)
+        if size > SIZE_LIMIT:
+            refusal = refusal or HeadersTooLarge(size=size, limit=SIZE_LIMIT)
+        return refusal
+
+    def _read_query(self) -> Exception | None:
+        text = self.query_string.decode("latin-1")
+        for name, value in parse_qsl(text, keep_blank_values=True, encoding="utf-8", errors="replace"):
+            lower = name.lower()
+            if lower in QUERY_HEADERS:
+                if CONTROLS.search(value):
+                    return HeaderInvalid(
+                        name=lower, value=CONTROLS.sub("?", value), problem="it has control characters"
+                    )
+                if self.ditto.setdefault(lower, value) != value:
+                    return DuplicateHeader(name=lower)
+            elif lower == "x-ditto-pre-authenticated":
+                if self.edge.setdefault(lower, value) != value:
+                    return DuplicateHeader(name=lower)
+            else:
+                self.query.setdefault(name, value)
+        return None
+
+    async def body(self, limit: int) -> bytes:
+        """Read the body. Raises BodyTooLarge as soon as it is known to be, ClientGone when it breaks off, BodyLate."""
+        announced = self.edge.get("content-length", "")
+        if announced.isdigit() and int(announced) > limit:
+            raise BodyTooLarge(limit=limit)
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message: Any = await self.receive()
+            if message["type"] != "http.request":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge(limit=limit)
+            if not message.get("more_body"):
+                self.body_done = True
+                return b"".join((*chunks, chunk)) if chunks else chunk
+            chunks.append(chunk)
+
+    async def body_in_time(self, limit: int) -> bytes:
+        """Read the body, waiting for the whole of it no longer than BODY_PATIENCE."""
+        try:
+            async with asyncio.timeout(BODY_PATIENCE):
+                return await self.body(limit)
+        except TimeoutError as error:
+            raise BodyLate(seconds=int(BODY_PATIENCE)) from error
+
+    @property
+    def body_waits(self) -> bool:
+        """Whether the client may still be sending a body of some size that nobody has read."""
+        if self.body_done:
+            return False
+        length = self.edge.get("content-length", "0")
+        return "transfer-encoding" in self.edge or not length.isdigit() or int(length) > BODY_SMALL
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host as the client wrote them (a proxy in front may tell of TLS)."""
+        scheme = self.edge.get("x-forwarded-proto", self.scheme)
+        return f"{scheme if scheme in {'http', 'https'} else self.scheme}://{self.edge.get('host', 'localhost')}"
+
+
+class ClientGone(Exception):  # noqa: N818 - a fact, never shown: there is nobody to show it to
+    """The client went away before its request was complete."""
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

@@ -1,0 +1,112 @@
+"""The HTTP application: which routes there are, and what stands before them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from litestar import Litestar, asgi
+from litestar import Request as LitestarRequest
+from litestar import Response as LitestarResponse
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.types import Receive, Scope, Send
+
+from skerry.errors import SkerryError
+from skerry.signals import NewId
+from skerry_registry.http.answer import Answer, of_error
+from skerry_registry.http.door import Door
+from skerry_registry.http.edge import Edge, answer_in
+from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
+from skerry_registry.http.operations import Gauge, Health, Measures, operations
+from skerry_registry.http.pages import pages
+from skerry_registry.http.request import Request
+from skerry_registry.http.routes import allowed
+from skerry_registry.http.things import Things
+from skerry_registry.settings import Settings
+from skerry_registry.users import Users
+
+log = logging.getLogger(__name__)
+
+Answering = Callable[[Request], Awaitable[Answer]]
+
+
+def create_http(
+    door: Door,
+    users: Users,
+    settings: Settings,
+    *,
+    new_id: NewId,
+    health: Health,
+    ready: Callable[[], bool] = lambda: True,
+    history: Answering | None = None,
+    page_folder: Path | None = None,
+    gauges: Sequence[Gauge] = (),
+) -> Litestar:
+    """The application. `history` answers below /api/2/timeseries; `page_folder` holds the page at `/`."""
+    measures = Measures(gauges)
+    things = Things(door, new_id, thing_max_bytes=settings.thing_max_bytes)
+    mounts = [_mount("/api/2/things", things.answer)]
+    if history is not None:
+        mounts.append(_mount("/api/2/timeseries", history))
+    app = Litestar(
+        route_handlers=[*mounts, *operations(health, measures, ready), *pages(page_folder)],
+        openapi_config=None,
+        exception_handlers={HTTPException: _refused, SkerryError: _failed, Exception: _broken},
+        logging_config=None,
+    )
+    app.asgi_handler = Edge(
+        app.asgi_handler,
+        users,
+        new_id,
+        measures.note,
+        cors_origins=settings.cors_origins,
+        trust_pre_authenticated=settings.auth_pre_authenticated,
+    )
+    return app
+
+
+def _mount(path: str, answer: Answering) -> Any:
+    """Everything below the path goes to one function, which reads the raw path itself."""
+
+    @asgi(path, is_mount=True, copy_scope=False)
+    async def mount(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - Litestar's signature
+        request: Request = scope["skerry"]  # type: ignore[typeddict-item]
+        try:
+            found = await answer(request)
+        except SkerryError as error:
+            found = of_error(error)
+        await answer_in(found, request, send)
+
+    return mount
+
+
+def _refused(request: LitestarRequest[Any, Any, Any], error: HTTPException) -> LitestarResponse[bytes]:
+    """What Litestar's routing refuses, in Ditto's shape."""
+    path = request.scope["raw_path"].decode("latin-1")
+    if isinstance(error, MethodNotAllowedException):
+        allow = ", ".join(allowed(path))
+        return _failed(
+            request, MethodNotAllowed(method=request.method, path=path, allow=allow, headers={"allow": allow})
+        )
+    if isinstance(error, NotFoundException):
+        return _failed(request, RouteNotFound(path=path))
+    return _broken(request, error)
+
+
+def _failed(_: LitestarRequest[Any, Any, Any], error: SkerryError) -> LitestarResponse[bytes]:
+    answer = of_error(error)
+    return LitestarResponse(
+        answer.body,
+        status_code=answer.status,
+        media_type="application/json",
+        headers={name.decode(): value.decode() for name, value in answer.headers if name != b"content-type"},
+    )
+
+
+def _broken(request: LitestarRequest[Any, Any, Any], error: Exception) -> LitestarResponse[bytes]:
+    """An exception nobody expected: the log has it, the caller the correlation id."""
+    asked: Request = request.scope["skerry"]  # type: ignore[typeddict-item]
+    log.error("request failed", exc_info=error, extra={"correlation": asked.ditto.get("correlation-id")})
+    return _failed(request, SkerryError())

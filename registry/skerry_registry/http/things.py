@@ -1,0 +1,180 @@
+"""`/api/2/things` and everything below a thing: URL and body to Command, Response to HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+from urllib.parse import quote, unquote_to_bytes
+
+from msgspec import UNSET
+
+from skerry import pointer, things
+from skerry.ids import check_thing_id
+from skerry.signals import Command, Json, NewId, Path, Verb
+from skerry_registry.http import bodies, listing
+from skerry_registry.http.acks import TIMEOUT, USUAL, settle, wish_of
+from skerry_registry.http.answer import Answer, of_response
+from skerry_registry.http.door import Door
+from skerry_registry.http.errors import (
+    CommandTimeout,
+    MethodNotAllowed,
+    NotProvided,
+    RouteNotFound,
+    ThingNotCreatableLive,
+)
+from skerry_registry.http.request import Request
+
+PREFIX = b"/api/2/things"
+DEFAULT_NAMESPACE = "org.eclipse.ditto"
+VERBS: dict[str, Verb] = {"GET": "retrieve", "PUT": "modify", "PATCH": "merge", "DELETE": "delete"}
+REMEMBERED = 8_192
+BODY_LEAST = 1_048_576
+"""A body may be longer than the thing it describes (white space, escapes), but not longer than this or the thing's limit."""
+
+COLLECTION = ("GET", "POST")
+ANY = ("GET", "PUT", "PATCH", "DELETE")
+KEPT = ("GET", "PUT", "PATCH")
+
+
+class Spot(NamedTuple):
+    """What a URL names: the thing (empty: all of them), the path within, the methods there, and the class of route."""
+
+    id: str
+    path: Path
+    methods: tuple[str, ...]
+    route: str
+
+
+class Things:
+    """Answers requests on things."""
+
+    def __init__(self, door: Door, new_id: NewId, *, thing_max_bytes: int) -> None:
+        """`thing_max_bytes` bounds the bodies."""
+        self._door = door
+        self._new_id = new_id
+        self._body_max = max(BODY_LEAST, thing_max_bytes)
+        self._spots: dict[bytes, Spot] = {}
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer one request; raises SkerryError."""
+        spot = self._spots.get(request.path)
+        if spot is None:
+            spot = self._remember(request.path)
+        request.route = spot.route
+        method = request.method
+        if method not in spot.methods:
+            allow = ", ".join(spot.methods)
+            raise MethodNotAllowed(
+                method=method, path=request.path.decode("latin-1"), allow=allow, headers={"allow": allow}
+            )
+        ditto = request.ditto
+        if ditto.get("accept", "").startswith("text/event-stream"):
+            raise NotProvided(what="Server-sent events")
+        if not spot.id:
+            return await self._collection(request)
+        value: Json = UNSET
+        if method == "GET":
+            if "fields" in request.query:
+                ditto["fields"] = request.query["fields"]
+        elif method != "DELETE":
+            value = await self._value(request)
+        assert request.caller is not None
+        command = Command(
+            verb=VERBS[method],
+            id=spot.id,
+            subjects=request.caller.subjects,
+            path=spot.path,
+            value=value,
+            headers=ditto,
+        )
+        return await self._carry_out(request, command, request.path)
+
+    async def _collection(self, request: Request) -> Answer:
+        if request.method == "POST":
+            return await self._create(request)
+        if "ids" in request.query:
+            return await listing.named(self._door, request)
+        return await listing.visible(self._door, request)
+
+    async def _create(self, request: Request) -> Answer:
+        """A thing with an id of our making."""
+        if request.ditto.get("channel") == "live":
+            raise ThingNotCreatableLive
+        value = await self._value(request)
+        if isinstance(value, dict) and "thingId" in value:
+            raise things.ThingIdNotSettable(thing_id=value["thingId"])
+        thing_id = f"{request.query.get('namespace', DEFAULT_NAMESPACE)}:{self._new_id()}"
+        check_thing_id(thing_id)
+        assert request.caller is not None
+        command = Command(
+            verb="create", id=thing_id, subjects=request.caller.subjects, value=value, headers=request.ditto
+        )
+        return await self._carry_out(request, command, PREFIX + b"/" + quote(thing_id, safe=":").encode())
+
+    async def _carry_out(self, request: Request, command: Command, path: bytes) -> Answer:
+        wish = wish_of(request.ditto, query=command.verb == "retrieve")
+        if wish is USUAL:
+            try:
+                async with asyncio.timeout(TIMEOUT):
+                    response = await self._door.handle(command)
+            except TimeoutError as error:
+                raise CommandTimeout(seconds=TIMEOUT) from error
+            return of_response(response, request.origin + path.decode("latin-1") if response.status == 201 else None)
+        return await settle(self._door.handle(command), wish, request.origin + path.decode("latin-1"))
+
+    async def _value(self, request: Request) -> Json:
+        bodies.check_media_type(request.method, request.edge.get("content-type", ""))
+        return bodies.decode(await request.body_in_time(self._body_max))
+
+    def _remember(self, raw: bytes) -> Spot:
+        spot = spot_of(raw)
+        if len(self._spots) >= REMEMBERED:
+            self._spots.clear()
+        self._spots[raw] = spot
+        return spot
+
+
+def spot_of(raw: bytes) -> Spot:
+    """What the raw path names. Raises RouteNotFound, NotProvided, and what is wrong with ids and pointers."""
+    rest = raw[len(PREFIX) :]
+    if rest in {b"", b"/"}:
+        return Spot("", (), COLLECTION, "things")
+    parts = rest[1:].split(b"/")
+    if parts[-1] == b"" and len(parts) > 1:
+        parts.pop()
+    if not rest.startswith(b"/") or b"" in parts[:2]:
+        raise RouteNotFound(path=raw.decode("latin-1"))
+    try:
+        thing_id = unquote_to_bytes(parts[0]).decode()
+    except UnicodeDecodeError as error:
+        raise RouteNotFound(path=raw.decode("latin-1")) from error
+    check_thing_id(thing_id)
+    if len(parts) == 1:
+        return Spot(thing_id, (), ANY, "thing")
+    route, methods = _route_of(parts[1:], raw)
+    return Spot(thing_id, pointer.from_url(b"/" + b"/".join(parts[1:])), methods, route)
+
+
+def _route_of(parts: list[bytes], raw: bytes) -> tuple[str, tuple[str, ...]]:
+    """The class of route below a thing, and its methods."""
+    head, count = parts[0], len(parts)
+    if head == b"attributes":
+        return "attributes" if count == 1 else "attribute", ANY
+    if head == b"policyId" and count == 1:
+        return "policyId", KEPT
+    if head == b"definition" and count == 1:
+        return "definition", ANY
+    if head == b"migrateDefinition" and count == 1:
+        raise NotProvided(what="Migrations of a definition")
+    if head == b"features":
+        if count <= 2:
+            return ("features", "feature")[count - 1], ANY
+        if parts[2] in {b"properties", b"desiredProperties"}:
+            name = parts[2].decode()
+            return name if count == 3 else {"properties": "property"}.get(name, "desiredProperty"), ANY
+        if parts[2] == b"definition" and count == 3:
+            return "featureDefinition", ANY
+        parts = parts[2:]
+    if parts[0] in {b"inbox", b"outbox"}:
+        raise NotProvided(what="Messages to things")
+    raise RouteNotFound(path=raw.decode("latin-1"))

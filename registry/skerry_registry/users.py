@@ -1,0 +1,327 @@
+# ruff: noqa: N818 - errors are rows of a table
+"""The users of this server: a JSON file of argon2 hashes, and who a name and password make of a caller.
+
+{"ditto": {"hash": "$argon2id$...", "roles": []}, "devops": {"hash": "...", "roles": ["devops"]}}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+import secrets
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from msgspec import Struct
+
+from skerry.errors import SkerryError
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K")
+V = TypeVar("V")
+DEVOPS = "devops"
+NAME = re.compile(r"[^\x00-\x1f\x7f:]{1,128}")
+VERIFIED_KEPT = 10_000
+REFUSED_KEPT = 1_000
+FAILURES_KEPT = 10_000
+FAILURES_ALLOWED = 20
+FAILURES_FORGOTTEN = 60.0
+WAITING_ALLOWED = 64
+VERIFIERS = 2
+
+
+class UserNameInvalid(SkerryError):
+    """A name that HTTP Basic cannot carry."""
+
+    code = "users:name.invalid"
+    status = 400
+    message = "'{name}' cannot be a user name."
+    description = "Use 1 to 128 characters without ':' and control characters."
+
+
+class PasswordInvalid(SkerryError):
+    """An empty password."""
+
+    code = "users:password.invalid"
+    status = 400
+    message = "A password must not be empty."
+
+
+class UserNotFound(SkerryError):
+    """A user who is not in the file."""
+
+    code = "users:user.notfound"
+    status = 404
+    message = "There is no user '{name}' in {path}."
+
+
+class UsersUnreadable(SkerryError):
+    """A users file that is no such file."""
+
+    code = "users:file.invalid"
+    message = "The users file {path} cannot be read: {reason}"
+    description = "Mend it, or make a new one with `skerry user add NAME`."
+
+
+class TooManyLogins(SkerryError):
+    """More failed logins than an honest user needs, or than the server verifies at a time."""
+
+    code = "too.many.requests"
+    status = 429
+    message = "Too many logins: {reason}."
+    description = "Wait a minute and check the user name and password."
+
+
+class User(Struct, frozen=True, omit_defaults=True):
+    """One entry of the file. `subjects` replace the prefixed name where given."""
+
+    hash: str
+    roles: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+
+
+class Caller(Struct, frozen=True):
+    """Who asks: the subjects that policies speak of, and the roles that guard operations."""
+
+    name: str
+    subjects: tuple[str, ...]
+    roles: tuple[str, ...] = ()
+
+    def has(self, role: str) -> bool:
+        """Say whether the caller plays the role."""
+        return role in self.roles
+
+
+class Users:
+    """Who may log in. Verified passwords are remembered by a keyed hash, so argon2 is paid once per login, not per request."""
+
+    def __init__(self, path: Path, *, prefix: str = "nginx:", recheck: float = 0.5) -> None:
+        """`prefix` stands before the name in a subject; the file is looked at again every `recheck` seconds."""
+        self.path = path
+        self.prefix = prefix
+        self._recheck = recheck
+        self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)  # OWASP's minimum for argon2id
+        self._key = secrets.token_bytes(32)
+        self._users: dict[str, User] = {}
+        self._stamp: tuple[int, int, int] | None = None
+        self._looked = 0.0
+        self._verified: dict[bytes, Caller] = {}
+        self._refused: dict[bytes, None] = {}
+        self._failures: dict[tuple[str, str], tuple[int, float]] = {}
+        self._pending: dict[bytes, asyncio.Task[Caller | None]] = {}
+        self._gate: asyncio.Semaphore | None = None
+        self._decoy = ""
+
+    @classmethod
+    def load(cls, path: Path, *, prefix: str = "nginx:", recheck: float = 0.5) -> Users:
+        """Read the file; one that is not there means no users. Raises UsersUnreadable."""
+        users = cls(path, prefix=prefix, recheck=recheck)
+        users._read()
+        return users
+
+    def names(self) -> list[str]:
+        """Every user's name, sorted."""
+        return sorted(self._users)
+
+    def roles(self, name: str) -> tuple[str, ...]:
+        """The roles of a user. Raises UserNotFound."""
+        if name not in self._users:
+            raise UserNotFound(name=name, path=self.path)
+        return self._users[name].roles
+
+    def add(self, name: str, password: str, roles: Sequence[str] = (), subjects: Sequence[str] = ()) -> None:
+        """Make the user, or replace him (his own subjects stay), and write the file. Raises UserNameInvalid, PasswordInvalid, UsersUnreadable."""
+        if not NAME.fullmatch(name):
+            raise UserNameInvalid(name=name)
+        if not password:
+            raise PasswordInvalid
+        self._read()
+        before = self._users.get(name)
+        kept = before.subjects if before and not subjects else tuple(subjects)
+        user = User(self._hasher.hash(password), tuple(roles), kept)
+        self._write({**self._users, name: user})
+
+    def remove(self, name: str) -> None:
+        """Forget the user and write the file. Raises UserNotFound, UsersUnreadable."""
+        self._read()
+        self.roles(name)
+        self._write({other: user for other, user in self._users.items() if other != name})
+
+    async def authenticate(self, name: str, password: str, address: str = "") -> tuple[str, ...] | None:
+        """The subjects of the user if the password is his, else None. Raises TooManyLogins."""
+        caller = await self.verify(name, password, address)
+        return caller.subjects if caller else None
+
+    async def verify(self, name: str, password: str, address: str = "", *, alias: bytes | None = None) -> Caller | None:
+        """The caller if the password is the user's, else None; `known` under `alias` too. Raises TooManyLogins."""
+        self._look()
+        key = self.key(f"{name}\0{password}".encode("utf-8", "surrogatepass"))
+        if (caller := self._verified.get(key)) is not None:
+            if alias is not None:
+                _keep(self._verified, alias, caller, VERIFIED_KEPT)
+            return caller
+        self._check_failures(name, address)
+        if key in self._refused:
+            self._note_failure(name, address)
+            return None
+        task = self._pending.get(key)
+        if task is None:
+            if len(self._pending) >= WAITING_ALLOWED:
+                raise TooManyLogins(reason="too many are being verified at this moment")
+            task = asyncio.create_task(self._verify(key, name, password), name=f"verify {name}")
+            self._pending[key] = task
+            task.add_done_callback(lambda _: self._pending.pop(key, None))
+        caller = await asyncio.shield(task)
+        if caller is None:
+            self._note_failure(name, address)
+        else:
+            self._failures.pop((name, address), None)
+        if alias is not None and caller is not None and self._verified.get(key) is caller:
+            _keep(self._verified, alias, caller, VERIFIED_KEPT)
+        return caller
+
+    def key(self, secret: bytes) -> bytes:
+        """A hash of a secret that means nothing outside this process."""
+        return hashlib.blake2b(secret, key=self._key, digest_size=16).digest()
+
+    def known(self, key: bytes) -> Caller | None:
+        """The caller remembered under an alias, if the file has not changed since."""
+        self._look()
+        return self._verified.get(key)
+
+    async def _verify(self, key: bytes, name: str, password: str) -> Caller | None:
+        if self._gate is None:
+            self._gate = asyncio.Semaphore(VERIFIERS)
+        async with self._gate:
+            user, stamp = self._users.get(name), self._stamp
+            matches = await _in_thread(lambda: self._matches(user, password))
+        if user is None or not matches:
+            _keep(self._refused, key, None, REFUSED_KEPT)
+            return None
+        caller = Caller(name, user.subjects or (self.prefix + name,), user.roles)
+        if stamp == self._stamp:
+            _keep(self._verified, key, caller, VERIFIED_KEPT)
+        return caller
+
+    def _matches(self, user: User | None, password: str) -> bool:
+        """Take as long for a name that is not there as for a wrong password."""
+        if user is None and not self._decoy:
+            self._decoy = self._hasher.hash(secrets.token_hex())
+        try:
+            return self._hasher.verify(user.hash if user else self._decoy, password)
+        except (VerifyMismatchError, VerificationError, InvalidHashError):
+            return False
+
+    def _check_failures(self, name: str, address: str) -> None:
+        count, since = self._failures.get((name, address), (0, 0.0))
+        if count >= FAILURES_ALLOWED and time.monotonic() - since < FAILURES_FORGOTTEN:
+            raise TooManyLogins(reason=f"{count} failed within a minute", headers={"retry-after": "60"})
+
+    def _note_failure(self, name: str, address: str) -> None:
+        now = time.monotonic()
+        count, since = self._failures.get((name, address), (0, now))
+        if now - since >= FAILURES_FORGOTTEN:
+            count, since = 0, now
+        _keep(self._failures, (name, address), (count + 1, since), FAILURES_KEPT)
+
+    def _look(self) -> None:
+        """Read the file again if it changed; keep the users there were if it cannot be read."""
+        now = time.monotonic()
+        if now - self._looked < self._recheck:
+            return
+        self._looked = now
+        if _stamp(self.path) == self._stamp:
+            return
+        try:
+            self._read()
+        except UsersUnreadable as error:
+            self._stamp = _stamp(self.path)
+            log.error("users file not reloaded", extra={"path": str(self.path), "reason": error.facts["reason"]})  # noqa: TRY400 - the reason is the whole story
+        else:
+            log.info("users file reloaded", extra={"path": str(self.path), "users": len(self._users)})
+
+    def _read(self) -> None:
+        stamp = _stamp(self.path)
+        try:
+            users = msgspec.json.decode(self.path.read_bytes(), type=dict[str, User])
+        except FileNotFoundError:
+            users = {}
+        except OSError as error:
+            raise UsersUnreadable(path=self.path, reason=error.strerror or type(error).__name__) from error
+        except msgspec.MsgspecError as error:
+            raise UsersUnreadable(path=self.path, reason=str(error)) from error
+        self._take(users, stamp)
+
+    def _write(self, users: dict[str, User]) -> None:
+        """Replace the file whole, readable by its owner only."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".new")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(users), indent=2) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self.path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        self._take(users, _stamp(self.path))
+
+    def _take(self, users: dict[str, User], stamp: tuple[int, int, int] | None) -> None:
+        self._users, self._stamp = users, stamp
+        self._verified.clear()
+        self._refused.clear()
+        self._failures.clear()
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when the file is written or replaced."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
+def _keep(memory: dict[K, V], key: K, value: V, limit: int) -> None:
+    """Put into a bounded memory; the oldest goes."""
+    if key not in memory and len(memory) >= limit:
+        del memory[next(iter(memory))]
+    memory[key] = value
+
+
+async def _in_thread(work: Callable[[], bool]) -> bool:
+    """Run it in a thread that ends with it (a pool would outlive us)."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bool] = loop.create_future()
+
+    def settle(result: bool, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
+    def run() -> None:
+        result, failure = False, None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - handed to the awaiting task
+            failure = error
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name="argon2", daemon=True).start()
+    return await done

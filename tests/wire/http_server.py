@@ -1,0 +1,85 @@
+"""A real HTTP server on a free port over a memory store, for the tests of the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from msgspec import structs
+
+from skerry_registry.http import create_http, run_http
+from skerry_registry.registry import Registry
+from skerry_registry.settings import Settings
+from skerry_registry.stores.memory import MemoryStore
+from skerry_registry.users import Users
+
+START = 1_700_000_000_000_000
+
+
+class Served:
+    """A running server: its base URL, port, users and registry, and clients of it."""
+
+    def __init__(self, port: int, users: Users, registry: Registry) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.users = users
+        self.registry = registry
+
+    def client(self, name: str | None = "ditto", **more: Any) -> httpx.AsyncClient:
+        auth = (name, name) if name else None
+        return httpx.AsyncClient(base_url=self.url, auth=auth, timeout=20, **more)
+
+    async def raw(self, request: bytes, *, patience: float = 10, end: bool = False) -> bytes:
+        """Send the bytes, read until the server closes or has answered."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(request)
+            await writer.drain()
+            if end:
+                writer.write_eof()
+            async with asyncio.timeout(patience):
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+                return head + (await reader.readexactly(int(length[0].split(b":")[1])) if length else b"")
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+
+def users_in(folder: Path) -> Users:
+    """ditto/ditto, eve/eve and devops/devops."""
+    users = Users.load(folder / "users.json", recheck=0)
+    users.add("ditto", "ditto")
+    users.add("eve", "eve")
+    users.add("devops", "devops", ["devops"])
+    return users
+
+
+@asynccontextmanager
+async def served(folder: Path, *, settings: Settings | None = None, **more: Any) -> AsyncIterator[Served]:
+    """Serve until the block ends."""
+    settings = structs.replace(settings or Settings(), http_port=0)
+    users = users_in(folder)
+    ids = (f"00000000-0000-0000-0000-{number:012d}" for number in itertools.count(1))
+    times = itertools.count(START, 1_000)
+    clock: Callable[[], int] = lambda: next(times)  # noqa: E731
+    new_id: Callable[[], str] = lambda: next(ids)  # noqa: E731
+    registry = Registry(MemoryStore(), clock, new_id, thing_max_bytes=settings.thing_max_bytes)
+    more.setdefault("health", lambda: {"status": "UP", "journal": {"last": registry.journal.last}})
+    async with registry:
+        app = create_http(registry, users, settings, new_id=new_id, **more)
+        port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        serving = asyncio.create_task(run_http(app, settings, lambda _, number: port.set_result(number)))
+        done, _ = await asyncio.wait({port, serving}, return_when=asyncio.FIRST_COMPLETED)
+        if serving in done:
+            await serving
+        try:
+            yield Served(port.result(), users, registry)
+        finally:
+            serving.cancel()
+            await asyncio.wait({serving})
