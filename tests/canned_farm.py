@@ -114,7 +114,7 @@ def canned(things: list[dict[str, Any]]) -> Iterator[Canned]:
     answers = Canned(things)
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+        timeout = 2  # connections that a browser opens in advance
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
