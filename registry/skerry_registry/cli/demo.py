@@ -110,7 +110,7 @@ def _screen(running: Running, settings: Settings, turbines: int) -> Panel:
         f"  curl -u ditto:ditto {running.http_url}/api/2/things/demo:T01",
         f"  curl -u ditto:ditto '{running.http_url}/api/2/timeseries/things/demo:T01/features/scada/properties/power?from=now-15m&step=1m&agg=avg'",
         f"  skerry watch {login}{elsewhere}",
-        f"  {running.http_url}/openapi   the HTTP API",
+        f"  {running.http_url}/apidoc   the HTTP API",
         "",
         f"Data in {settings.data_dir}, the simulator's log in {Path(settings.data_dir) / 'simulator.log'}. Ctrl-C stops everything.",
     ]

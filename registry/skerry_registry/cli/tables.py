@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 
 import typer
@@ -27,9 +28,9 @@ def errors() -> None:
 
 def routes() -> None:
     """Print every HTTP route."""
-    from skerry_registry.http import routes as http_routes  # noqa: PLC0415 - only this table needs it
+    from skerry_registry.http.routes import routes as table  # noqa: PLC0415 - only this command needs it
 
-    _print(("Method", "Path", "What"), [tuple(str(cell) for cell in route) for route in http_routes.routes()])
+    _print(("Method", "Path", "What"), table())
 
 
 def version() -> None:
@@ -40,7 +41,7 @@ def version() -> None:
         typer.echo(f"{name} {metadata.version(name)}")
 
 
-def _print(heads: tuple[str, ...], lines: list[tuple[str, ...]]) -> None:
+def _print(heads: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
     """A table on a terminal, tab-separated lines elsewhere."""
     console = Console()
     if not console.is_terminal:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from msgspec import Struct
 from rich.console import Console, Group
@@ -61,7 +61,9 @@ def watch(client: Client, *, namespace: str | None, interval: float, once: bool)
 def look(client: Client, namespace: str | None, now: float) -> list[Row]:
     """Every turbine and mast that the login may see. Raises ServerAway, ServerRefused."""
     wanted = "thingId,_modified,attributes/kind,attributes/ratedPower"
-    following: str | None = f"/api/2/things?fields={quote(f'{wanted},features/{FEATURE}/properties', safe='')}"
+    query = {"fields": f"{wanted},features/{FEATURE}/properties", "option": "size(200)"}
+    query |= {"namespaces": namespace} if namespace else {}
+    following: str | None = f"/api/2/things?{urlencode(query)}"
     rows: list[Row] = []
     while following is not None:
         things, following = client.get(following)
