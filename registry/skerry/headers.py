@@ -165,9 +165,14 @@ def requested_acks(text: str | None) -> tuple[str, ...]:
     else:
         labels = [label.strip() for label in text.split(",")]
     for label in labels:
-        if not _LABEL.fullmatch(label):
-            raise AckLabelInvalid(label=label)
+        check_label(label)
     return tuple(dict.fromkeys(labels))
+
+
+def check_label(label: str) -> None:
+    """Raise AckLabelInvalid unless it may name an acknowledgement."""
+    if not _LABEL.fullmatch(label):
+        raise AckLabelInvalid(label=label)
 
 
 def check_size(headers: Mapping[str, str], limit: int = SIZE_LIMIT) -> None:

@@ -189,7 +189,7 @@ def missing(document: Json, thing_id: str, path: Path) -> ThingNotAccessible:
     return single(thing_id=thing_id, feature_id=path[1], path=write(path[3:]))
 
 
-def checked(thing_id: str, path: Path, value: Json | UnsetType, *, merging: bool) -> Json:
+def checked(thing_id: str, path: Path, value: Json | UnsetType, *, merging: bool) -> Json:  # noqa: C901 - one branch per part
     """The value as it may stand at the path (or as a merge patch for it): members that things do not have are left out.
 
     Raises a row of status 400 that says what is wrong.
@@ -209,7 +209,7 @@ def checked(thing_id: str, path: Path, value: Json | UnsetType, *, merging: bool
             return _features(value, merging=merging)
         if length == 2:
             return _feature(path[1], value, merging=merging)
-        return _feature_part(path[1], path[2], value, merging=merging)
+        return _feature_part(path[1], path[2], value)
     if part == "policyId":
         return _policy_id(thing_id, value)
     if part == "definition":
@@ -220,7 +220,7 @@ def checked(thing_id: str, path: Path, value: Json | UnsetType, *, merging: bool
     return value
 
 
-def _thing(thing_id: str, value: Json, *, merging: bool) -> Json:
+def _thing(thing_id: str, value: Json, *, merging: bool) -> Json:  # noqa: C901 - one branch per member
     """A whole thing, or a patch of one."""
     if not isinstance(value, dict):
         if merging and value is None:
@@ -300,13 +300,13 @@ def _feature(feature_id: str, value: Json, *, merging: bool) -> Json:
             at=write(("features", feature_id)), problem=f"a feature is an object, not {values.name(value)}"
         )
     return {
-        key: _feature_part(feature_id, key, member, merging=merging)
+        key: _feature_part(feature_id, key, member)
         for key, member in value.items()
         if key in _OF_FEATURE or key == "definition" or (merging and member is None and patch.is_pattern(key))
     }
 
 
-def _feature_part(feature_id: str, part: str, value: Json, *, merging: bool) -> Json:
+def _feature_part(feature_id: str, part: str, value: Json) -> Json:
     path = ("features", feature_id, part)
     if part != "definition":
         return _object(value, path)

@@ -28,6 +28,7 @@ class Command(Struct, frozen=True, kw_only=True):
     `subjects`: who asks, the first being the default subject. `headers`: lower-case Ditto header names to text, as they
     came in (if-match, condition, put-metadata, correlation-id ...). `observed`: when the device saw the values of a
     telemetry change. `digest`: 64 bits that identify one delivery (see `Registry`); `redelivered`: the broker marked it so.
+    `topic`: the Ditto Protocol topic it came with, which its response repeats. A read's field selector is the header `fields`.
     """
 
     verb: Verb
@@ -41,6 +42,7 @@ class Command(Struct, frozen=True, kw_only=True):
     digest: int | None = None
     redelivered: bool = False
     origin: str | None = None
+    topic: str | None = None
 
 
 class Event(Struct, kw_only=True, omit_defaults=True):

@@ -90,7 +90,7 @@ def _telemetry(held: Held, document: dict[str, Any], command: Command, now: Micr
     return Decision(response=Response(status=204, revision=event.revision), event=event)
 
 
-def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:
+def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  # noqa: C901 - the order of checks is the contract
     """A create, modify or merge."""
     document, path, asked = held.document, command.path, command.headers
     merging = command.verb == "merge"

@@ -1,0 +1,315 @@
+"""The Ditto Protocol's envelope and signals, each made from the other (ditto.md 2.1, 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType, field
+
+from skerry import headers as ditto_headers
+from skerry import parts, pointer, times, topics
+from skerry.errors import SkerryError
+from skerry.headers import HeaderInvalid
+from skerry.ids import check_policy_id, check_thing_id, split_id
+from skerry.signals import Action, Command, Event, Json, Kind, Path, Response, Verb
+from skerry.values import JsonFieldMissing, JsonInvalid, decode, name
+
+CONTENT_TYPE = "application/vnd.eclipse.ditto+json"
+
+_VERBS = frozenset({"create", "retrieve", "modify", "merge", "delete"})
+_GROUPS: dict[Kind, str] = {"thing": "things", "policy": "policies"}
+_AS_JSON = frozenset({"requested-acks", "declared-acks", "put-metadata", "ditto-metadata"})
+"""Headers whose values are JSON in an envelope."""
+
+
+class EnvelopePathUnknown(SkerryError):
+    """An envelope's path that the entity has no part at."""
+
+    code = "protocoladapter:unknown.path"
+    status = 400
+    message = "The path '{path}' names no part of a thing."
+    description = "A thing's parts are /, /policyId, /definition, /attributes and /features/<id> with /definition, /properties and /desiredProperties."
+
+
+class EnvelopePathInvalid(SkerryError):
+    """An envelope's path that is no pointer."""
+
+    code = "protocoladapter:invalid.path"
+    status = 400
+    message = "The path '{path}' is not a JSON pointer: {problem}"
+    description = "It begins with a slash, and single slashes separate its segments."
+
+
+class AdaptableIllegal(SkerryError):
+    """JSON that is no envelope."""
+
+    code = "protocoladapter:illegal.adaptable"
+    status = 422
+    message = "The message is no envelope of the Ditto Protocol: {problem}"
+    description = "An envelope is an object with topic, path and, as the case may be, headers and value."
+
+
+class Ack(Struct, frozen=True, kw_only=True):
+    """An acknowledgement; without a label, many of them as one."""
+
+    id: str
+    status: int
+    label: str | None = None
+    value: Json | UnsetType = UNSET
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def command_from(envelope: bytes | str | dict[str, Any], subjects: tuple[str, ...]) -> Command:
+    """The command in an envelope; its topic is kept for the response. Raises SkerryError for what is no command."""
+    members = _members(envelope)
+    text = _text(members, "topic")
+    topic = topics.parse(text)
+    if topic.criterion != "commands":
+        raise topics.SignalUnknown(topic=text, problem=f"{topic.criterion} are not taken here")
+    if topic.group == "connections" or topic.action not in _VERBS:
+        raise topics.CommandUnknown(topic=text, problem="there is no such command here")
+    if topic.channel == "live":
+        raise topics.ChannelUnknown(topic=text, problem="the live channel is not served here")
+    kind: Kind = "policy" if topic.group == "policies" else "thing"
+    value = members.get("value", UNSET)
+    verb = cast("Verb", topic.action)
+    if value is UNSET and verb in {"create", "modify", "merge"}:
+        raise JsonFieldMissing(name="value", at="/")
+    found = headers_from(members.get("headers"))
+    if isinstance(selector := members.get("fields"), str):
+        found["fields"] = selector
+    return Command(
+        verb=verb,
+        kind=kind,
+        id=_id(text, topic, kind, value),
+        subjects=subjects,
+        path=_path(_text(members, "path"), kind),
+        value=value,
+        headers=found,
+        topic=text,
+    )
+
+
+def headers_from(given: Json) -> dict[str, str]:
+    """The headers in an envelope as text by lower-case name, without those that nobody outside may set.
+
+    Raises JsonInvalid, HeaderInvalid, HeadersTooLarge.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise JsonInvalid(at="/headers", problem=f"they are an object, not {name(given)}")
+    found: dict[str, str] = {}
+    for title, value in given.items():
+        lower = title.lower()
+        if value is None or lower.startswith("ditto-"):
+            continue
+        found[lower] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    if found.get("correlation-id") == "":
+        raise HeaderInvalid(name="correlation-id", value="", problem="it is empty")
+    ditto_headers.check_size(found)
+    return found
+
+
+def event_envelope(event: Event) -> dict[str, Any]:
+    """What subscribers are told of an event: not its digest, nor what came too late for the twin."""
+    envelope: dict[str, Any] = {
+        "topic": topics.write(_topic(event.kind, event.id, "events", event.action)),
+        "headers": _shown(event.headers),
+        "path": write_path(event.path, event.kind),
+    }
+    if event.observed is not None:
+        envelope["headers"]["skerry-observed"] = times.write(event.observed)
+    if event.value is not UNSET:
+        envelope["value"] = event.value
+    elif event.action == "merged":
+        envelope["value"] = {}
+    if event.metadata is not UNSET:
+        envelope["metadata"] = event.metadata
+    envelope["revision"] = event.revision
+    envelope["timestamp"] = times.write(event.timestamp)
+    return envelope
+
+
+def event_from(envelope: bytes | str | dict[str, Any]) -> Event:
+    """The event in an envelope that `event_envelope` made. Raises SkerryError for what is no event."""
+    members = _members(envelope)
+    text = _text(members, "topic")
+    topic = topics.parse(text)
+    if topic.criterion != "events" or topic.id is None:
+        raise topics.SignalUnknown(topic=text, problem="it names no event of one entity")
+    kind: Kind = "policy" if topic.group == "policies" else "thing"
+    found = headers_from(members.get("headers"))
+    observed = found.pop("skerry-observed", None)
+    return Event(
+        kind=kind,
+        id=topic.id,
+        action=cast("Action", topic.action),
+        revision=members["revision"],
+        timestamp=times.parse(members["timestamp"]),
+        path=_path(_text(members, "path"), kind),
+        value=members.get("value", UNSET),
+        headers=found | {title: text for title, text in _own(members).items() if title not in _AS_JSON},
+        observed=None if observed is None else times.parse(observed),
+        metadata=members.get("metadata", UNSET),
+    )
+
+
+def _own(members: dict[str, Any]) -> dict[str, str]:
+    """The `ditto-` headers of an envelope that is our own."""
+    return {title: value for title, value in (members.get("headers") or {}).items() if title.startswith("ditto-")}
+
+
+def response_envelope(command: Command, response: Response) -> dict[str, Any]:
+    """The answer to a command, on the topic it came with."""
+    told = ditto_headers.for_response(command.headers) | response.headers
+    if response.etag is not None:
+        told["etag"] = response.etag
+    shown: dict[str, Any] = _shown(told)
+    if response.revision is not None:
+        shown["entity-revision"] = response.revision
+    shown["version"] = 2
+    envelope: dict[str, Any] = {
+        "topic": command.topic or topics.write(_topic(command.kind, command.id, "commands", command.verb)),
+        "headers": shown,
+        "path": write_path(command.path, command.kind),
+        "status": response.status,
+    }
+    if response.value is not UNSET:
+        shown.setdefault("content-type", "application/json")
+        envelope["value"] = response.value
+    return envelope
+
+
+def error_envelope(error: SkerryError, topic: str | None, headers: Mapping[str, str]) -> dict[str, Any]:
+    """An error about what came with this topic (None or nonsense: about nothing that is known) and these headers."""
+    try:
+        parsed = topics.parse(topic or "")
+    except topics.TopicUnknown:
+        parsed = topics.Topic(namespace=topics.UNKNOWN, name=topics.UNKNOWN)
+    about = msgspec.structs.replace(parsed, criterion="errors", action=None)
+    shown: dict[str, Any] = _shown(ditto_headers.for_response(headers) | error.headers)
+    shown["content-type"] = "application/json"
+    shown["version"] = 2
+    return {
+        "topic": topics.write(about),
+        "headers": shown,
+        "path": "/",
+        "value": error.payload(),
+        "status": error.status,
+    }
+
+
+def ack_envelope(ack: Ack) -> dict[str, Any]:
+    """An acknowledgement, or (without a label) many of them as one."""
+    topic = _topic("thing", ack.id, "acks", ack.label)
+    envelope: dict[str, Any] = {
+        "topic": topics.write(topic),
+        "headers": _shown(ack.headers),
+        "path": "/",
+        "status": ack.status,
+    }
+    if ack.value is not UNSET:
+        envelope["value"] = ack.value
+    return envelope
+
+
+def ack_from(envelope: bytes | str | dict[str, Any]) -> Ack:
+    """The acknowledgement in an envelope. Raises SkerryError for what is none."""
+    members = _members(envelope)
+    text = _text(members, "topic")
+    topic = topics.parse(text)
+    if topic.criterion != "acks" or topic.id is None:
+        raise topics.SignalUnknown(topic=text, problem="it names no acknowledgement of one thing")
+    status = members.get("status")
+    if not isinstance(status, int):
+        raise JsonFieldMissing(name="status", at="/")
+    if topic.action is not None:
+        ditto_headers.check_label(topic.action)
+    return Ack(
+        id=topic.id,
+        label=topic.action,
+        status=status,
+        value=members.get("value", UNSET),
+        headers=headers_from(members.get("headers")),
+    )
+
+
+def _members(envelope: bytes | str | dict[str, Any]) -> dict[str, Any]:
+    """The members of an envelope."""
+    members = envelope if isinstance(envelope, dict) else decode(envelope)
+    if not isinstance(members, dict):
+        raise AdaptableIllegal(problem=f"it is {name(members)}")
+    return members
+
+
+def _text(members: dict[str, Any], member: str) -> str:
+    """A member that must be there and be a text."""
+    value = members.get(member)
+    if value is None:
+        raise JsonFieldMissing(name=member, at="/")
+    if not isinstance(value, str):
+        raise AdaptableIllegal(problem=f"its {member} is {name(value)}")
+    return value
+
+
+def _topic(kind: Kind, id: str, criterion: str, action: str | None) -> topics.Topic:  # noqa: A002 - the model's word
+    """The topic of a signal about one entity."""
+    namespace, title = split_id(id)
+    channel = "twin" if kind == "thing" else None
+    return topics.Topic(
+        namespace=namespace, name=title, group=_GROUPS[kind], channel=channel, criterion=criterion, action=action
+    )
+
+
+def _id(text: str, topic: topics.Topic, kind: Kind, value: Json) -> str:
+    """The id of the entity that a command is about: the topic's, or for a placeholder the value's."""
+    found = topic.id
+    if found is None and topic.action == "create" and isinstance(value, dict):
+        found = value.get("thingId" if kind == "thing" else "policyId")
+    if not isinstance(found, str):
+        raise topics.TopicUnknown(topic=text, problem="it names no entity; one command is about one")
+    (check_thing_id if kind == "thing" else check_policy_id)(found)
+    return found
+
+
+def _path(text: str, kind: Kind) -> Path:
+    """The path in an envelope. Raises EnvelopePathInvalid, EnvelopePathUnknown."""
+    if not text.startswith("/"):
+        raise EnvelopePathInvalid(path=text, problem="it does not begin with a slash")
+    if kind == "policy":
+        return _policy_path(text)
+    try:
+        path = pointer.parse(text.removesuffix("/"))
+        parts.check_path(path, "retrieve")
+    except pointer.PointerInvalid as error:
+        raise EnvelopePathInvalid(path=text, problem=error.facts["problem"]) from error
+    except parts.PathUnknown as error:
+        raise EnvelopePathUnknown(path=text) from error
+    return path
+
+
+def _policy_path(text: str) -> Path:
+    """A path in a policy: a resource's key (/entries/<label>/resources/thing:/x) keeps its slashes."""
+    segments = text[1:].split("/", 3) if text != "/" else []
+    if len(segments) == 4 and segments[2] not in {"resources", "subjects"}:
+        segments = text[1:].split("/")
+    if "" in segments:
+        raise EnvelopePathInvalid(path=text, problem="a segment is empty")
+    return tuple(segments)
+
+
+def write_path(path: Path, kind: Kind) -> str:
+    """The text of a path in an envelope."""
+    return pointer.write(path) if kind == "thing" else "/" + "/".join(path)
+
+
+def _shown(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Headers as they stand in an envelope: lists as JSON, the rest as text."""
+    shown: dict[str, Any] = dict(headers)
+    for title in _AS_JSON.intersection(shown):
+        text = shown[title]
+        shown[title] = list(ditto_headers.requested_acks(text)) if title.endswith("-acks") else decode(text)
+    return shown
