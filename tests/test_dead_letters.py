@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """The store of dead letters."""
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def dead(topic: str, payload: bytes = b"{}", time: int = 1) -> DeadLetter:
 
 async def until(ready: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not ready():
-            await asyncio.sleep(0.005)  # noqa: ASYNC110 - another process may be what changes
+        while not ready():  # noqa: ASYNC110 - another process may be what changes
+            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

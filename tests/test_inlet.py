@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """The inlet: order, refusals, retries, replays."""
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class Door:
 
 async def until(ready: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not ready():
-            await asyncio.sleep(0.002)  # noqa: ASYNC110 - the condition is a count in what is tested
+        while not ready():  # noqa: ASYNC110 - the condition is a count in what is tested
+            await asyncio.sleep(0.002)
 
 
 def sent(name: str, payload: bytes = b'{"a": 1}') -> Inbound:

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Dead letters: messages that could not become a change, kept with the reason, to be listed and replayed."""
 
 from __future__ import annotations
@@ -5,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +23,10 @@ FULL_PAYLOAD = 262_144
 CUT_PAYLOAD = 4_096
 MOST_BYTES = 256_000_000
 LOOK_EVERY = 0.25
+PATIENCE = 10.0
 
 _SCHEMA = """
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS letters (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   time INTEGER NOT NULL,
@@ -39,6 +43,7 @@ CREATE TABLE IF NOT EXISTS letters (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS requested ON letters (id) WHERE requested;
 PRAGMA user_version = 1;
+COMMIT;
 """
 _COLUMNS = "id, time, source, topic, qos, payload, size, subjects, code, reason, attempts, requested"
 
@@ -254,7 +259,7 @@ class DeadLetters:
 
 
 def letter(  # noqa: PLR0917 - the message's own parts
-    topic: str, payload: bytes, qos: int, subjects: tuple[str, ...], source: str, time: Micros, error: SkerryError
+    topic: str, payload: bytes, qos: int, subjects: tuple[str, ...], source: str, when: Micros, error: SkerryError
 ) -> DeadLetter:
     """A dead letter of a refused message."""
     return DeadLetter(
@@ -262,7 +267,7 @@ def letter(  # noqa: PLR0917 - the message's own parts
         payload=payload,
         code=error.code,
         reason=error.payload(),
-        time=time,
+        time=when,
         source=source,
         qos=qos,
         size=len(payload),
@@ -271,23 +276,29 @@ def letter(  # noqa: PLR0917 - the message's own parts
 
 
 def _open(file: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(file, timeout=10, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-            connection.executescript(_SCHEMA)
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
+    until = time.monotonic() + PATIENCE
+    while True:
+        connection = sqlite3.connect(file, timeout=PATIENCE, check_same_thread=False)
+        try:
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                connection.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            connection.close()
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)  # going over to WAL does not wait for another process that does the same
+        else:
+            return connection
 
 
 def _letter(row: Sequence[Any]) -> DeadLetter:
-    number, time, source, topic, qos, payload, size, subjects, code, reason, attempts, requested = row
+    number, when, source, topic, qos, payload, size, subjects, code, reason, attempts, requested = row
     return DeadLetter(
         id=number,
-        time=time,
+        time=when,
         source=source,
         topic=topic,
         qos=qos,

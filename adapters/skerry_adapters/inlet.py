@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """The inlet: messages of any broker in, commands through the one door, what is refused into the dead letters."""
 
 from __future__ import annotations

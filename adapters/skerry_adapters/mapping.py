@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """From an MQTT message to a command: pure, compiled once per source."""
 
 from __future__ import annotations

@@ -40,7 +40,10 @@ _ACKS = {1: PUBACK, 2: PUBREC}
 
 
 class Address(Struct, frozen=True, kw_only=True):
-    """Where the broker is and who we are there."""
+    """Where the broker is and who we are there. `protocol`: the version tried first, 5 or 4 (3.1.1).
+
+    `ca_file`: whom to trust with TLS, where that is not the system's list (or the file that SSL_CERT_FILE names).
+    """
 
     host: str
     port: int
@@ -50,6 +53,8 @@ class Address(Struct, frozen=True, kw_only=True):
     client_id: str = "skerry"
     session_expiry: int = 86_400
     keepalive: int = 30
+    protocol: int = 5
+    ca_file: str | None = None
 
     @classmethod
     def read(
@@ -90,7 +95,7 @@ class Status(Struct, kw_only=True):
     connects: int = 0
 
 
-class ConnectionFailed(OSError):
+class ConnectionFailed(OSError):  # noqa: N818 - a fact for the status, caught here
     """The broker refused us or went away."""
 
 
@@ -123,7 +128,7 @@ class MqttClient:
         self._take = take
         self._clock = clock
         self._jitter = jitter
-        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._protocol = MQTTProtocolVersion(address.protocol)
         self._spoken = False
         self._recorded: set[int] = set()
         self._waiting: deque[Inbound] = deque()
@@ -145,6 +150,13 @@ class MqttClient:
         self._closed.set()
         if self._running is not None:
             await self._running
+
+    async def abandon(self) -> None:
+        """Break off at once, without a word to the broker: what is under way is delivered again to the next client."""
+        for task in (self._running, *self._tasks):
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*(task for task in (self._running, *self._tasks) if task), return_exceptions=True)
 
     async def _run(self) -> None:
         wait = FIRST_WAIT
@@ -235,7 +247,9 @@ class MqttClient:
         return maximum
 
     async def _tls(self) -> ssl.SSLContext | None:
-        return await asyncio.to_thread(ssl.create_default_context) if self.address.tls else None
+        if not self.address.tls:
+            return None
+        return await asyncio.to_thread(ssl.create_default_context, cafile=self.address.ca_file)
 
     def _client(self, tap: Tap, connected: asyncio.Future[tuple[bool, int]]) -> Client:
         five = self._protocol is MQTTProtocolVersion.MQTTv5

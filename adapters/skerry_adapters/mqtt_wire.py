@@ -20,7 +20,7 @@ _PUBLISH, _PUBREL = 3, 6
 _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class WireBroken(Exception):
+class WireBroken(Exception):  # noqa: N818 - a fact between wire and client, never shown
     """The broker sent what is not MQTT."""
 
 
@@ -77,9 +77,13 @@ class Wire:
         self.inner.settimeout(seconds)
 
     def do_handshake(self) -> None:
-        """Pass on, where there is TLS."""
+        """Pass on, where there is TLS; closed when it fails (paho would leave the socket open)."""
         if isinstance(self.inner, ssl.SSLSocket):
-            self.inner.do_handshake()
+            try:
+                self.inner.do_handshake()
+            except OSError:
+                self.close()
+                raise
 
     @property
     def for_paho(self) -> bool:
