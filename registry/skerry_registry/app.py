@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 import uuid
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page"
 TRIM_EVERY = 3600.0
+COLLECT_EVERY = (50_000, 20, 50)
+"""Things and events are trees: with Python's own thresholds the collector walks all of them many times a second, for nothing."""
 DAY = 86_400_000_000
 
 
@@ -65,6 +68,8 @@ async def serve(settings: Settings, *, ready: Callable[[Running], None] | None =
     logs.configure(settings.log_level, settings.log_format)
     async with AsyncExitStack() as stack:
         server = await _open(settings, stack)
+        gc.freeze()
+        gc.set_threshold(*COLLECT_EVERY)
 
         def started(host: str, port: int) -> None:
             shown = f"[{host}]" if ":" in host else host
