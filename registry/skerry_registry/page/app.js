@@ -166,7 +166,7 @@ function showTotals(total) {
   $("total-operating").textContent = total.by.operating ?? 0;
   $("total-count").textContent = `of ${total.count}`;
   const rest = STATUSES.filter(([name]) => !["operating", "fault", "silent"].includes(name) && total.by[name]).map(([name, words]) => `${total.by[name]} ${words.toLowerCase()}`);
-  $("total-rest").textContent = rest.join(", ") || "all that can";
+  $("total-rest").textContent = rest.join(", ") || (total.by.operating === total.count ? "every turbine" : "");
   const names = total.attention.slice(0, 4).map((turbine) => (farms.size > 1 ? `${turbine.farm} ${turbine.name}` : turbine.name));
   $("total-attention").textContent = total.attention.length;
   $("total-attention-unit").textContent = total.attention.length ? "faulty or silent" : "";
@@ -252,7 +252,7 @@ function setUp() {
     show();
   });
   const { origin, hostname } = location;
-  $("how-simulate").textContent = ".venv/bin/skerry simulate";
+  $("how-simulate").textContent = ".venv/bin/skerry simulate --user USER --password PASSWORD";
   $("how-thing").textContent = `curl -u USER -X PUT ${origin}/api/2/things/demo:T01 \\\n  -H 'Content-Type: application/json' \\\n  -d '{"attributes": {"kind": "turbine", "farm": "My farm", "ratedPower": 3370}}'`;
   $("how-device").textContent = `mosquitto_pub -h ${hostname} -u USER -P PASSWORD -q 1 \\\n  -t telemetry/demo/T01/scada \\\n  -m '{"power": 2150.3, "wind": 9.8, "status": "operating"}'`;
   document.addEventListener("visibilitychange", () => {

@@ -43,13 +43,13 @@ function arrange(things, width, height) {
   if (things.length > 1 && places.every((place) => place)) {
     const [xs, ys] = [places.map((place) => place[0]), places.map((place) => place[1])];
     const [west, east, south, north] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-    scale = Math.min((width - 2 * margin) / Math.max(east - west, 1), (height - 2 * margin - 14) / Math.max(north - south, 1));
-    const [left, top] = [(width - (east - west) * scale) / 2, (height - 14 - (north - south) * scale) / 2];
+    scale = Math.min((width - 2 * margin) / Math.max(east - west, 1), (height - 2 * margin - 26) / Math.max(north - south, 1));
+    const [left, top] = [(width - (east - west) * scale) / 2, (height - 26 - (north - south) * scale) / 2];
     spots = places.map(([x, y]) => [left + (x - west) * scale, top + (north - y) * scale]);
   } else {
     const columns = Math.max(1, Math.ceil(Math.sqrt((things.length * width) / height)));
     const rows = Math.ceil(things.length / columns);
-    spots = things.map((_, index) => [((index % columns) + 0.5) * (width / columns), (Math.floor(index / columns) + 0.5) * ((height - 14) / rows)]);
+    spots = things.map((_, index) => [((index % columns) + 0.5) * (width / columns), (Math.floor(index / columns) + 0.5) * ((height - 26) / rows)]);
   }
   return { spots, scale, radius: Math.min(17, Math.max(3, nearest(spots) * 0.36)) };
 }
