@@ -43,49 +43,48 @@ def decide(held: Held, command: Command, now: Micros, limit: int) -> Decision:
 
     Raises SkerryError. The document of a creation carries its policyId.
     """
-    if held.document is not None and command.verb == "merge" and command.observed is not None and not command.headers:
-        decision = _telemetry(held, held.document, command, now, limit)
-        if decision is not None:
-            return decision
     if command.headers:
         headers.check_supported(command.headers, command.verb)
         metadata.check_alone(command.headers)
+    if command.observed is not None and held.document is not None and _is_telemetry(command):
+        return _telemetry(held, held.document, command, now, limit)
     if command.verb == "delete":
         return _delete(held, command, now)
     return _write(held, command, now, limit)
 
 
-def _telemetry(held: Held, document: dict[str, Any], command: Command, now: Micros, limit: int) -> Decision | None:
-    """Values of a feature with the time they were observed; None when the command is of another shape."""
-    path, patch_, observed = command.path, command.value, command.observed
-    if len(path) != 2 or path[0] != "features" or type(patch_) is not dict or observed is None:
-        return None
-    properties = patch_.get("properties")
-    if type(properties) is not dict or len(patch_) > 1:
-        return None
-    value: Json | UnsetType = parts.checked(command.id, path, patch_, merging=True)
+def _is_telemetry(command: Command) -> bool:
+    """Whether the command merges properties into one feature, which may come too late for the twin."""
+    path, value = command.path, command.value
+    return (
+        command.verb == "merge"
+        and len(path) == 2
+        and path[0] == "features"
+        and type(value) is dict
+        and len(value) == 1
+        and type(value.get("properties")) is dict
+    )
+
+
+def _telemetry(held: Held, document: dict[str, Any], command: Command, now: Micros, limit: int) -> Decision:
+    """Values with the time they were observed: what is older than what the twin shows goes to history only."""
+    path, asked = command.path, command.headers
+    value: Json | UnsetType = parts.checked(command.id, path, command.value, merging=True)
+    if asked:
+        _check_conditions(held, command, pointer.get(document, path))
     late: Json | UnsetType = UNSET
-    times = held.observed.get(path[1])
+    times, observed = held.observed.get(path[1]), command.observed
     if times is not None:
+        properties = value["properties"]
         behind = {key: member for key, member in properties.items() if times.get(key, observed) > observed}
         if behind:
             late = {"properties": behind}
             rest = {key: member for key, member in properties.items() if key not in behind}
             value = {"properties": rest} if rest else UNSET
-    event = Event(
-        kind="thing",
-        id=command.id,
-        action="merged",
-        revision=held.revision + 1,
-        timestamp=now,
-        path=path,
-        value=value,
-        observed=observed,
-        late=late,
-        digest=command.digest,
-    )
-    if held.metadata is not None:
-        event.metadata = _metadata_after(held, document, event)
+    event = _event(held, command, now, "merged", value)
+    event.late = late
+    if held.metadata is not None or asked:
+        event.metadata = _metadata_after(held, event, asked)
     _check_size(held, event, limit)
     return Decision(response=Response(status=204, revision=event.revision), event=event)
 
@@ -117,8 +116,7 @@ def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  
     exists = before is not UNSET
     event = _event(held, command, now, "merged" if merging else "modified" if exists else "created", value)
     if held.metadata is not None or asked:
-        changed = patch.merge(document, pointer.put({}, path, value)) if merging else pointer.put(document, path, value)
-        event.metadata = _metadata_after(held, changed, event, asked)
+        event.metadata = _metadata_after(held, event, asked)
     _check_size(held, event, limit)
     etag = thing_etag(event.revision) if not path else None if after is None and merging else value_etag(after)
     if exists or merging:
@@ -147,7 +145,7 @@ def _create(held: Held, command: Command, value: dict[str, Any], now: Micros, li
     document = _whole(command.id, value, value["policyId"])
     event = _event(held, command, now, "created", document)
     if command.headers:
-        event.metadata = _metadata_after(held, document, event, command.headers)
+        event.metadata = _metadata_after(held, event, command.headers)
     size = len(values.encode(document))
     if size > limit:
         raise ThingTooLarge(thing_id=command.id, size=size, limit=limit)
@@ -169,7 +167,7 @@ def _delete(held: Held, command: Command, now: Micros) -> Decision:
         _check_conditions(held, command, before)
     event = _event(held, command, now, "deleted", UNSET)
     if held.metadata is not None and path:
-        event.metadata = _metadata_after(held, pointer.remove(document, path), event, command.headers)
+        event.metadata = _metadata_after(held, event, command.headers)
     return Decision(response=Response(status=204, revision=event.revision), event=event)
 
 
@@ -221,17 +219,16 @@ def _if_equal(held: Held, command: Command, before: Json | UnsetType, after: Jso
     return value
 
 
-def _metadata_after(held: Held, after: Json, event: Event, asked: dict[str, str] | None = None) -> Json | UnsetType:
-    """The thing's metadata once the document is `after`; UNSET when the event does not touch it."""
+def _metadata_after(held: Held, event: Event, asked: dict[str, str]) -> Json | UnsetType:
+    """The thing's metadata after an event whose command asked for it with these headers; UNSET when nothing changes."""
     tree: Json | None = held.metadata
     if tree is not None:
-        kept = metadata.follow(tree, held.document, after)
+        kept = metadata.follow(tree, held.document, _after(held, event))
         tree = None if kept is UNSET else kept
-    if asked:
-        if "put-metadata" in asked:
-            tree = metadata.put(tree, asked["put-metadata"], event.path, event.value)
-        elif "delete-metadata" in asked:
-            tree = metadata.delete(tree, asked["delete-metadata"], event.path)
+    if "put-metadata" in asked:
+        tree = metadata.put(tree, asked["put-metadata"], event.path, event.value)
+    elif "delete-metadata" in asked:
+        tree = metadata.delete(tree, asked["delete-metadata"], event.path)
     return UNSET if tree == held.metadata else tree
 
 
