@@ -39,7 +39,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     duration: float | None = None
     history: float = 0.0
     speed: float = 1.0
-    mean_wind: float = 8.5
+    mean_wind: float = 7.5
     wind_direction: float = 250.0
     faults_per_day: float = 2.0
     outages_per_day: float = 2.0

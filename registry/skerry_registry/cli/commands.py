@@ -169,7 +169,7 @@ def simulate(
     namespace: Annotated[str, typer.Option(help="Namespace of the turbines' ids.")] = "demo",
     farm: Annotated[str, typer.Option(help="The farm's name.")] = "Skerry Bank",
     model: Annotated[str, typer.Option(help="Reference turbine: iea-3.4, nrel-5, iea-10 or iea-15.")] = "iea-3.4",
-    mean_wind: Annotated[float, typer.Option(min=0, max=40, help="Mean wind, m/s.")] = 8.5,
+    mean_wind: Annotated[float, typer.Option(min=0, max=40, help="Mean wind, m/s.")] = 7.5,
     wind_direction: Annotated[float, typer.Option(min=0, max=360, help="Prevailing wind direction, degrees.")] = 250.0,
     faults: Annotated[float, typer.Option(min=0, help="Faults per turbine and day.")] = 2.0,
     outages: Annotated[

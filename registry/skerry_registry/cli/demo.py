@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import structs
 from rich.console import Console
-from rich.panel import Panel
 
+from skerry.errors import SkerryError
+from skerry_adapters.broker.server import BrokerNotListening
 from skerry_registry.cli import serving
 from skerry_registry.cli.given import settings_of
+from skerry_registry.http.server import PortTaken
 from skerry_registry.settings import Settings, users_path
 from skerry_registry.users import Users
 
@@ -22,6 +25,17 @@ if TYPE_CHECKING:
 
 ACCOUNTS = (("ditto", "ditto", ()), ("devops", "foobar", ("devops",)))
 HISTORY = 900
+
+
+class DemoPortTaken(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
+    """A port that the demo wants is another program's."""
+
+    code: ClassVar[str] = "demo.port.taken"
+    status: ClassVar[int] = 500
+    message: ClassVar[str] = "{reason}"
+    description: ClassVar[str | None] = (
+        "Stop what listens there (another demo?), or take other ports: skerry demo --http-port 9090 --mqtt-port 2883"
+    )
 
 
 def demo(
@@ -54,17 +68,35 @@ def demo(
             users.add(name, password, roles)
     console.print(f"Starting a farm of {turbines} turbines; data in {settings.data_dir} …", highlight=False)
     children: list[subprocess.Popen[bytes]] = []
+    minding: list[asyncio.Task[None]] = []
 
     def ready(running: Running) -> None:
         children.append(_simulator(running, settings, turbines, seed, HISTORY if fresh else 0))
-        console.print(_screen(running, settings, turbines))
+        minding.append(asyncio.get_running_loop().create_task(_mind(children[0], console, settings)))
+        console.print(_screen(running, settings, turbines), highlight=False, soft_wrap=True)
+
+    def end() -> None:
+        for task in minding:
+            task.get_loop().call_soon_threadsafe(task.cancel)
+        for child in children:
+            _end(child)
 
     try:
-        serving.run(settings, ready)
+        serving.run(settings, ready, before_stop=end)
+    except (PortTaken, BrokerNotListening) as error:
+        raise DemoPortTaken(reason=error.text) from error
     finally:
         for child in children:
             _end(child)
     console.print("Stopped. The farm's history is kept; `skerry demo` goes on with it.", highlight=False)
+
+
+async def _mind(child: subprocess.Popen[bytes], console: Console, settings: Settings) -> None:
+    """Say so when the simulator ends before we do."""
+    while child.poll() is None:  # noqa: ASYNC110 - the end of a process is no event on this loop
+        await asyncio.sleep(1)
+    log = Path(settings.data_dir) / "simulator.log"
+    console.print(f"[red]The simulator ended with {child.returncode}, so the farm stands still; see {log}.[/]")
 
 
 def _simulator(running: Running, settings: Settings, turbines: int, seed: int, history: int) -> subprocess.Popen[bytes]:
@@ -96,22 +128,25 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _screen(running: Running, settings: Settings, turbines: int) -> Panel:
-    port = running.http_url.rpartition(":")[2]
-    login = "--user ditto --password ditto"
-    elsewhere = f" --url {running.http_url}" if port != "8080" else ""
-    lines = [
-        f"The farm        [link={running.http_url}]{running.http_url}[/]   {turbines} turbines, one record a second each",
-        f"MQTT            {running.mqtt_url}",
-        "Log in as       [bold]ditto[/] / [bold]ditto[/]      operations: [bold]devops[/] / [bold]foobar[/]",
-        "                [yellow]demo credentials, known to everybody: loopback only[/]",
-        "",
-        "Try next",
-        f"  curl -u ditto:ditto {running.http_url}/api/2/things/demo:T01",
-        f"  curl -u ditto:ditto '{running.http_url}/api/2/timeseries/things/demo:T01/features/scada/properties/power?from=now-15m&step=1m&agg=avg'",
-        f"  skerry watch {login}{elsewhere}",
-        f"  {running.http_url}/apidoc   the HTTP API",
-        "",
-        f"Data in {settings.data_dir}, the simulator's log in {Path(settings.data_dir) / 'simulator.log'}. Ctrl-C stops everything.",
-    ]
-    return Panel("\n".join(lines), title="Skerry", title_align="left", border_style="cyan", expand=False)
+def _screen(running: Running, settings: Settings, turbines: int) -> str:
+    """What to know and what to try; every line that is to be copied stands alone."""
+    url = running.http_url
+    elsewhere = "" if url.endswith(":8080") else f" --url {url}"
+    series = f"{url}/api/2/timeseries/things/demo:T01/features/scada/properties/power?from=now-15m&step=1m&agg=avg"
+    return f"""
+[bold cyan]Skerry: a farm of {turbines} turbines, each telling of itself every second[/]
+
+  The farm    [bold]{url}[/]
+  MQTT        {running.mqtt_url}
+  Log in as   [bold]ditto[/] / [bold]ditto[/]    for operations: [bold]devops[/] / [bold]foobar[/]
+              [yellow]Demo credentials, known to everybody: this server listens on the loopback only.[/]
+
+Try next
+  skerry watch --user ditto --password ditto{elsewhere}
+  curl -u ditto:ditto {url}/api/2/things/demo:T01
+  curl -u ditto:ditto '{series}'
+  {url}/apidoc    the HTTP API, to browse
+
+Data in {settings.data_dir}, the simulator's log in {Path(settings.data_dir) / "simulator.log"}.
+[bold]Ctrl-C stops everything.[/]
+"""

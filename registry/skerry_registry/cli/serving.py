@@ -43,25 +43,45 @@ def serve(settings: Settings) -> None:
     run(settings, ready)
 
 
-def run(settings: Settings, ready: Callable[[Running], None]) -> None:
-    """Run the server on uvloop, calling `ready` once it serves."""
-    import uvloop  # noqa: PLC0415 - as above
+def run(
+    settings: Settings, ready: Callable[[Running], None], *, before_stop: Callable[[], None] = lambda: None
+) -> None:
+    """Run the server on uvloop, calling `ready` once it serves and `before_stop`, in a thread, when it is to stop."""
+    import uvloop  # noqa: PLC0415 - as below
 
-    uvloop.run(_until_stopped(settings, ready))
+    uvloop.run(_until_stopped(settings, ready, before_stop))
 
 
-async def _until_stopped(settings: Settings, ready: Callable[[Running], None]) -> None:
+async def _until_stopped(settings: Settings, ready: Callable[[Running], None], before_stop: Callable[[], None]) -> None:
     from skerry_registry import app  # noqa: PLC0415 - a start that is refused does not wait for it
 
-    stop = asyncio.Event()
+    asked, stop = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
-        if stop.is_set():
+        if asked.is_set():
             sys.stderr.write("skerry: ended at once; nothing acknowledged is lost.\n")
             os._exit(130)
+        asked.set()
+
+    async def leave() -> None:
+        await asked.wait()
+        await asyncio.to_thread(before_stop)
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    await app.serve(settings, ready=ready, stop=stop)
+    leaving = asyncio.create_task(leave())
+    try:
+        await app.serve(settings, ready=ready, stop=stop)
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+    finally:
+        leaving.cancel()
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first, out of the groups that tasks put it in."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
