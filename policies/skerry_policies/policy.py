@@ -252,10 +252,12 @@ def _decision(held: Held, command: Command, now: Micros, document: Json) -> Deci
 def apply(held: Held, event: Event) -> Held:
     """The policy after the event."""
     gone = event.action == "deleted"
+    assert gone or isinstance(event.value, dict)
+    document: dict[str, Any] | None = None if gone else event.value  # type: ignore[assignment]  # a dict, just asserted
     return Held(
         kind="policy",
         id=event.id,
-        document=None if gone else event.value,
+        document=document,
         revision=event.revision,
         number=event.number,
         created=event.timestamp if held.document is None and not gone else held.created,

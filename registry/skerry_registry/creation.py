@@ -13,7 +13,7 @@ from skerry_policies import policy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skerry.signals import Command, Held
+    from skerry.signals import Command, Held, Kind
     from skerry_policies.enforcer import Permits
 
 
@@ -77,7 +77,7 @@ class Birth(Struct, frozen=True, kw_only=True):
 def plan(
     command: Command,
     value: dict[str, Any],
-    held_of: Callable[[str, str], Held],
+    held_of: Callable[[Kind, str], Held],
     permits_of: Callable[[str], Permits | None],
 ) -> Birth:
     """The policy of a thing to be created with `value`.
@@ -99,7 +99,7 @@ def plan(
         policy_id = wanted or named or thing_id
         document = inline
     elif wanted is not None:
-        _check_existing(command, wanted, permits_of)
+        _check_existing(wanted, permits_of)
         return Birth(policy_id=wanted, document=None)
     else:
         policy_id = thing_id
@@ -110,7 +110,7 @@ def plan(
 
 
 def _copy(
-    source: Any, policy_id: str, held_of: Callable[[str, str], Held], permits_of: Callable[[str], Permits | None]
+    source: Any, policy_id: str, held_of: Callable[[Kind, str], Held], permits_of: Callable[[str], Permits | None]
 ) -> dict[str, Any]:
     """The document of another policy, named by its id or by a thing that has it, under a new id."""
     if not isinstance(source, str):
@@ -134,7 +134,7 @@ def _copy(
     return {**visible, "policyId": policy_id}
 
 
-def _check_existing(command: Command, policy_id: Any, permits_of: Callable[[str], Permits | None]) -> None:
+def _check_existing(policy_id: Any, permits_of: Callable[[str], Permits | None]) -> None:
     """An existing policy must be visible."""
     permits = permits_of(policy_id) if isinstance(policy_id, str) else None
     if permits is None or not permits.may_partly("policy", (), "READ"):

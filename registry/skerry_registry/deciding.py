@@ -192,7 +192,7 @@ class Deciding:
         def permits_of(policy_id: str) -> Permits | None:
             return self.permits(run, policy_id, command.subjects)
 
-        birth = creation.plan(command, value, lambda kind, id_: self._head(kind, id_), permits_of)  # type: ignore[arg-type]
+        birth = creation.plan(command, value, self._head, permits_of)
         made: Decision | None = None
         guard = self.find("policy", birth.policy_id)
         if birth.document is None:

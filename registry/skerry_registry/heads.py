@@ -105,7 +105,7 @@ class Heads:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = Entry(held)
-            self._evict()
+            self._evict(entry)
         elif entry.stale:
             entry.stale = False
             if held.revision > entry.held.revision:
@@ -115,11 +115,11 @@ class Heads:
             entry.commit = None
         return entry
 
-    def _evict(self) -> None:
+    def _evict(self, newest: Entry) -> None:
         """Make room, looking at a few of the oldest only: what must stay is asked again later."""
         tries = 16
         while len(self._entries) > self._limit and tries:
             tries -= 1
             key, entry = self._entries.popitem(last=False)
-            if entry.pins or entry.lagging or entry.commit is not None:
+            if entry.pins or entry.lagging or entry.commit is not None or entry is newest:
                 self._entries[key] = entry

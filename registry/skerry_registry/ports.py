@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from skerry.errors import SkerryError
 from skerry.signals import Event, Held, Kind, Micros
 
-class RevisionConflict(Exception):  # noqa: N818 - a fact between store and registry, never shown
+
+class RevisionConflict(Exception):
     """Another writer has changed the entity: load it again and decide anew."""
 
     def __init__(self, kind: Kind, id: str) -> None:  # noqa: A002
@@ -33,7 +34,7 @@ class Store(Protocol):
     Entering opens (migrates, locks out a second writer), leaving closes.
     """
 
-    async def __aenter__(self) -> Store: ...
+    async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...
 
     async def append(self, events: Sequence[Event]) -> None:

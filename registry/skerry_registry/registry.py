@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from skerry import things
 from skerry.errors import SkerryError
@@ -72,7 +72,7 @@ class Registry:
         self._loading: dict[Key, asyncio.Task[None]] = {}
         self._claims: dict[Key, asyncio.Future[None]] = {}
 
-    async def __aenter__(self) -> Registry:
+    async def __aenter__(self) -> Self:
         """Open the store, bring lagging snapshots up to date, start the background work."""
         await self._store.__aenter__()
         try:
@@ -189,6 +189,8 @@ class Registry:
                 if claim is None:
                     claim = self._claim({(c.kind, c.id) for c in run.commands})
                 await self._provide(run, lacking)
+        except StoreUnavailable as error:
+            run.answers.extend([error] * (len(run.commands) - run.next))
         finally:
             if claim is not None:
                 claim.set_result(None)
@@ -245,33 +247,31 @@ class Registry:
             seen = await self._store.seen(unknown)
             run.seen.update((mark, mark in seen) for mark in unknown)
         if lacking.keys:
-            wanted = lacking.keys | {(c.kind, c.id) for c in rest}
-            entries = await self._fetch(wanted)
-            policies: set[Key] = set()
-            for entry in entries:
-                entry.pins += 1
-                document = entry.head.document
-                if document is not None and entry.key[0] == "thing":
-                    policies.add(("policy", document["policyId"]))
-            run.pinned.extend(entries)
-            more = await self._fetch(policies)
-            for entry in more:
-                entry.pins += 1
-            run.pinned.extend(more)
+            entries = await self._fetch(lacking.keys | {(c.kind, c.id) for c in rest}, run)
+            documents = [entry.head.document for entry in entries if entry.key[0] == "thing"]
+            await self._fetch({("policy", document["policyId"]) for document in documents if document}, run)
 
-    async def _fetch(self, keys: Iterable[Key]) -> list[Entry]:
-        """The entries, from memory or the store, in order."""
+    async def _fetch(self, keys: Iterable[Key], run: Run | None = None) -> list[Entry]:
+        """The entries, from memory or the store, in order; a run has them pinned until it has decided."""
         keys = list(keys)
-        loads: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
         for key in keys:
-            if self._heads.find(key) is None:
+            if key not in self._loading and self._heads.find(key) is None:
+                self._loading[key] = loop.create_task(self._load(key))
+        entries: list[Entry] = []
+        for key in keys:
+            entry = self._heads.find(key)
+            while entry is None:
                 load = self._loading.get(key)
                 if load is None:
-                    load = self._loading[key] = asyncio.get_running_loop().create_task(self._load(key))
-                loads.append(load)
-        for load in loads:
-            await asyncio.shield(load)
-        return [self._heads.find(key) or self._heads.put(await self._store.load(*key)) for key in keys]
+                    load = self._loading[key] = loop.create_task(self._load(key))
+                await asyncio.shield(load)
+                entry = self._heads.find(key)
+            entries.append(entry)
+            if run is not None:
+                entry.pins += 1
+                run.pinned.append(entry)
+        return entries
 
     async def _load(self, key: Key) -> None:
         """Bring one entity into memory."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from skerry_registry.heads import Commit, Entry, Key
 
 
-class Lacking(Exception):  # noqa: N818 - a fact between deciding and loading, never shown
+class Lacking(Exception):
     """The decision needs entities or knowledge of deliveries that only the store has."""
 
     def __init__(self, keys: Iterable[Key] = (), *, deliveries: bool = False) -> None:

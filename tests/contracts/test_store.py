@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
 from skerry.signals import Event, Held
 from skerry_registry.journal.replay import replay
 from skerry_registry.ports import RevisionConflict, Store
@@ -29,16 +30,16 @@ async def store(reopen: Callable[[], Store]) -> AsyncIterator[Store]:
         yield store
 
 
-def created(id: str = "demo:T1", revision: int = 1, kind: str = "thing") -> Event:
-    value = {**THING, "thingId": id} if kind == "thing" else {"policyId": id, "entries": {}}
-    return Event(kind=kind, id=id, action="created", revision=revision, timestamp=1_000 + revision, value=value)
+def created(name: str = "demo:T1", revision: int = 1, kind: str = "thing") -> Event:
+    value = {**THING, "thingId": name} if kind == "thing" else {"policyId": name, "entries": {}}
+    return Event(kind=kind, id=name, action="created", revision=revision, timestamp=1_000 + revision, value=value)
 
 
-def merged(revision: int, id: str = "demo:T1", **more) -> Event:
+def merged(revision: int, name: str = "demo:T1", **more) -> Event:
     value = {"name": f"name {revision}"}
     return Event(
         kind="thing",
-        id=id,
+        id=name,
         action="merged",
         revision=revision,
         timestamp=1_000 + revision,
@@ -48,10 +49,10 @@ def merged(revision: int, id: str = "demo:T1", **more) -> Event:
     )
 
 
-def telemetry(revision: int, observed: int, digest: int, id: str = "demo:T1") -> Event:
+def telemetry(revision: int, observed: int, digest: int, name: str = "demo:T1") -> Event:
     return Event(
         kind="thing",
-        id=id,
+        id=name,
         action="merged",
         revision=revision,
         timestamp=1_000 + revision,
@@ -62,8 +63,8 @@ def telemetry(revision: int, observed: int, digest: int, id: str = "demo:T1") ->
     )
 
 
-def deleted(revision: int, id: str = "demo:T1") -> Event:
-    return Event(kind="thing", id=id, action="deleted", revision=revision, timestamp=1_000 + revision)
+def deleted(revision: int, name: str = "demo:T1") -> Event:
+    return Event(kind="thing", id=name, action="deleted", revision=revision, timestamp=1_000 + revision)
 
 
 async def test_an_empty_store_has_nothing(store):
@@ -122,10 +123,10 @@ async def test_a_thing_and_a_policy_may_have_the_same_id(store):
 async def test_concurrent_appends_all_get_in_with_gap_free_numbers(store):
     ids = [f"demo:T{n}" for n in range(50)]
 
-    async def write(id: str) -> list[int]:
+    async def write(name: str) -> list[int]:
         numbers = []
         for revision in range(1, 5):
-            event = created(id) if revision == 1 else merged(revision, id)
+            event = created(name) if revision == 1 else merged(revision, name)
             await store.append([event])
             numbers.append(event.number)
         return numbers
@@ -173,7 +174,7 @@ async def test_deleted_entities_are_gone_and_their_revisions_go_on(store):
 
 async def test_ids_come_sorted_in_pages(store):
     ids = ["a:z", "demo:T10", "demo:T2", "demo:ß", "demo:Ж", "Z:a", "demo:😀", "demo:\uffff"]
-    await store.append([created(id) for id in ids])
+    await store.append([created(name) for name in ids])
     found, page = [], await store.ids("thing", "", 3)
     while page:
         found += page
@@ -208,7 +209,7 @@ async def test_everything_is_there_after_reopening(reopen):
 async def test_snapshots_may_lag_and_recover_finds_what_they_miss(reopen):
     async with reopen() as store:
         await store.append([created(), created("demo:T2"), created("demo:T3")])
-        await store.save([await store.load("thing", id) for id in ("demo:T1", "demo:T2", "demo:T3")], 3)
+        await store.save([await store.load("thing", name) for name in ("demo:T1", "demo:T2", "demo:T3")], 3)
         await store.append([merged(2), merged(2, "demo:T3"), merged(3)])
         await store.save([await store.load("thing", "demo:T1")], 3)
     async with reopen() as store:

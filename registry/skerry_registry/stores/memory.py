@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from skerry.signals import Event, Held, Kind, Micros
 from skerry_registry.journal.replay import apply
@@ -26,7 +26,7 @@ class MemoryStore:
         self._checkpoint = 0
         self._cursors: dict[str, int] = {}
 
-    async def __aenter__(self) -> MemoryStore:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

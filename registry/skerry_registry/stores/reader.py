@@ -196,7 +196,8 @@ def cursor(connection: apsw.Connection, name: str) -> int:
 
 def cursors(connection: apsw.Connection) -> dict[str, int]:
     """All consumers' places."""
-    return dict(connection.execute("SELECT name, number FROM cursors").fetchall())
+    rows: list[Any] = connection.execute("SELECT name, number FROM cursors").fetchall()
+    return dict(rows)
 
 
 def size(connection: apsw.Connection) -> int:

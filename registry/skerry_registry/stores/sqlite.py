@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from skerry_registry.stores import reader
 from skerry_registry.stores.folder import Folder
@@ -36,7 +36,7 @@ class SqliteStore:
         self._loading: Lane[reader.Task]
         self._paging: Lane[reader.Task]
 
-    async def __aenter__(self) -> SqliteStore:
+    async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await asyncio.to_thread(self._folder.take)
             stack.callback(self._folder.release)

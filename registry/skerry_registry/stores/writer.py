@@ -258,7 +258,7 @@ class Writer:
             self._learn()
         except apsw.Error:
             return False
-        there = self._number == rows[-_COLUMNS]
+        there = bool(self._number == rows[-_COLUMNS])
         if there:
             self._number = expected
         return there
@@ -302,11 +302,11 @@ class Writer:
                 rows.append((known.entity, held.revision, _encode(held).decode()))
         if rows:
             flat = [value for row in rows for value in row]
+            marks = ",".join(["(?, ?, ?)"] * len(rows))
             execute(
-                "INSERT INTO snapshots VALUES "
-                + ",".join(["(?, ?, ?)"] * len(rows))
-                + " ON CONFLICT (entity) DO UPDATE"
-                " SET revision = excluded.revision, held = excluded.held WHERE excluded.revision > snapshots.revision",
+                f"""INSERT INTO snapshots VALUES {marks} ON CONFLICT (entity) DO UPDATE
+                    SET revision = excluded.revision, held = excluded.held
+                    WHERE excluded.revision > snapshots.revision""",  # noqa: S608 - question marks only
                 flat,
             )
         execute("UPDATE marks SET number = max(number, ?) WHERE name = 'checkpoint'", (task.upto,))
