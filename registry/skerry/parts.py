@@ -189,7 +189,7 @@ def missing(document: Json, thing_id: str, path: Path) -> ThingNotAccessible:
     return single(thing_id=thing_id, feature_id=path[1], path=write(path[3:]))
 
 
-def checked(thing_id: str, path: Path, value: Json | UnsetType, *, merging: bool) -> Json:  # noqa: C901 - one branch per part
+def checked(thing_id: str, path: Path, value: Json | UnsetType, *, merging: bool) -> Json:
     """The value as it may stand at the path (or as a merge patch for it): members that things do not have are left out.
 
     Raises a row of status 400 that says what is wrong.
@@ -198,18 +198,24 @@ def checked(thing_id: str, path: Path, value: Json | UnsetType, *, merging: bool
         raise values.JsonFormatInvalid
     for segment in path:
         values.check_key(segment)
+    good = _part(thing_id, path, value, merging=merging)
     if merging:
-        patch.check(value)
+        patch.check(good)
+    return good
+
+
+def _part(thing_id: str, path: Path, value: Json, *, merging: bool) -> Json:
+    """The value checked for the part of the thing that the path names."""
     length = len(path)
-    if not length:
-        return _thing(thing_id, value, merging=merging)
-    part = path[0]
+    part = path[0] if path else ""
     if part == "features" and length < 4:
         if length == 1:
             return _features(value, merging=merging)
         if length == 2:
             return _feature(path[1], value, merging=merging)
         return _feature_part(path[1], path[2], value)
+    if not length:
+        return _thing(thing_id, value, merging=merging)
     if part == "policyId":
         return _policy_id(thing_id, value)
     if part == "definition":

@@ -69,13 +69,13 @@ def _is_telemetry(command: Command) -> bool:
 def _telemetry(held: Held, document: dict[str, Any], command: Command, now: Micros, limit: int) -> Decision:
     """Values with the time they were observed: what is older than what the twin shows goes to history only."""
     path, asked = command.path, command.headers
-    value: Json | UnsetType = parts.checked(command.id, path, command.value, merging=True)
+    value: Json = parts.checked(command.id, path, command.value, merging=True)
     if asked:
         _check_conditions(held, command, pointer.get(document, path))
     late: Json | UnsetType = UNSET
     times, observed = held.observed.get(path[1]), command.observed
-    if times is not None:
-        properties = value["properties"]
+    if times is not None and observed is not None:
+        properties: dict[str, Any] = value["properties"]
         behind = {key: member for key, member in properties.items() if times.get(key, observed) > observed}
         if behind:
             late = {"properties": behind}
