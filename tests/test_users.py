@@ -1,0 +1,147 @@
+import asyncio
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from skerry_registry.users import (
+    FAILURES_ALLOWED,
+    PasswordInvalid,
+    TooManyLogins,
+    UserNameInvalid,
+    UserNotFound,
+    Users,
+    UsersUnreadable,
+)
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Users:
+    users = Users.load(tmp_path / "users.json", recheck=0)
+    users.add("ditto", "secret", ["devops"])
+    return users
+
+
+async def test_the_right_password_gives_the_prefixed_subject(users: Users):
+    assert await users.authenticate("ditto", "secret") == ("nginx:ditto",)
+
+
+async def test_a_wrong_password_and_an_unknown_name_give_nobody(users: Users):
+    assert await users.authenticate("ditto", "Secret") is None
+    assert await users.authenticate("nobody", "secret") is None
+
+
+async def test_roles_come_with_the_caller(users: Users):
+    caller = await users.verify("ditto", "secret")
+    assert caller is not None
+    assert caller.has("devops")
+    assert not caller.has("admin")
+
+
+def test_a_missing_file_means_no_users(tmp_path: Path):
+    assert Users.load(tmp_path / "none.json").names() == []
+
+
+@pytest.mark.parametrize("text", ["[", "[]", '{"a": {}}', '{"a": {"hash": 1}}'])
+def test_a_broken_file_is_refused_by_name(tmp_path: Path, text: str):
+    path = tmp_path / "users.json"
+    path.write_text(text)
+    with pytest.raises(UsersUnreadable, match=r"users\.json"):
+        Users.load(path)
+
+
+def test_the_file_holds_hashes_for_its_owner_only(users: Users):
+    assert stat.S_IMODE(users.path.stat().st_mode) == 0o600
+    entry = json.loads(users.path.read_text())["ditto"]
+    assert entry["hash"].startswith("$argon2id$")
+    assert "secret" not in users.path.read_text()
+    assert [file.name for file in users.path.parent.iterdir()] == ["users.json"]
+
+
+def test_a_user_added_and_removed_is_gone(users: Users):
+    users.add("eve", "x")
+    assert users.names() == ["ditto", "eve"]
+    users.remove("eve")
+    assert Users.load(users.path).names() == ["ditto"]
+    with pytest.raises(UserNotFound):
+        users.remove("eve")
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "a\nb", "x" * 129])
+def test_names_that_basic_cannot_carry_are_refused(users: Users, name: str):
+    with pytest.raises(UserNameInvalid):
+        users.add(name, "x")
+
+
+def test_an_empty_password_is_refused(users: Users):
+    with pytest.raises(PasswordInvalid):
+        users.add("eve", "")
+
+
+async def test_own_subjects_replace_the_prefixed_name_and_survive_a_new_password(users: Users):
+    users.add("eve", "x", subjects=["integration:eve", "group:blue"])
+    users.add("eve", "y")
+    assert await users.authenticate("eve", "y") == ("integration:eve", "group:blue")
+
+
+async def test_a_changed_file_counts_at_once(users: Users):
+    assert await users.authenticate("ditto", "secret")
+    Users.load(users.path).add("ditto", "other")
+    assert await users.authenticate("ditto", "secret") is None
+    assert await users.authenticate("ditto", "other") == ("nginx:ditto",)
+
+
+async def test_a_file_broken_while_running_leaves_the_users_as_they_were(
+    users: Users, caplog: pytest.LogCaptureFixture
+):
+    users.path.write_text("{")
+    assert await users.authenticate("ditto", "secret") == ("nginx:ditto",)
+    assert await users.authenticate("ditto", "secret") == ("nginx:ditto",)
+    assert [record.message for record in caplog.records] == ["users file not reloaded"]
+
+
+async def test_a_verified_password_is_known_by_its_alias_until_the_file_changes(users: Users):
+    alias = users.key(b"Basic whatever")
+    assert users.known(alias) is None
+    caller = await users.verify("ditto", "secret", alias=alias)
+    assert users.known(alias) is caller
+    users.add("eve", "x")
+    assert users.known(alias) is None
+
+
+async def test_no_secret_is_kept_in_memory_as_it_came(users: Users):
+    await users.authenticate("ditto", "a rather long secret")
+    await users.authenticate("ditto", "secret")
+    kept = repr([vars(users)[name] for name in ("_verified", "_refused", "_failures")])
+    assert "secret" not in kept
+
+
+async def test_many_logins_at_once_are_verified_once(users: Users):
+    callers = await asyncio.gather(*(users.verify("ditto", "secret") for _ in range(200)))
+    assert len({id(caller) for caller in callers}) == 1
+
+
+async def test_failures_are_throttled_by_name_and_address_and_spare_others(users: Users):
+    for number in range(FAILURES_ALLOWED):
+        assert await users.authenticate("ditto", f"wrong{number % 2}", "10.0.0.1") is None
+    with pytest.raises(TooManyLogins):
+        await users.authenticate("ditto", "wrong", "10.0.0.1")
+    assert await users.authenticate("ditto", "secret", "10.0.0.2")
+
+
+async def test_the_loop_runs_on_while_passwords_are_verified(users: Users):
+    logins = [asyncio.create_task(users.verify(f"user{number}", "wrong")) for number in range(20)]
+    turns = 0
+    while not all(login.done() for login in logins):
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 100
+    assert not any(login.result() for login in logins)
+
+
+async def test_a_flood_of_logins_is_refused_beyond_a_bound(users: Users):
+    logins = [asyncio.create_task(users.verify(f"user{number}", "wrong")) for number in range(100)]
+    answers = await asyncio.gather(*logins, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, TooManyLogins)]
+    assert len(refused) == 36
