@@ -40,11 +40,23 @@ class Case(NamedTuple):
 
 
 READS = [
-    Case("GET", "", 200, has={"etag": '"rev:1"', "entity-revision": "1", "version": "2", "content-type": "application/json"}),
+    Case(
+        "GET",
+        "",
+        200,
+        has={"etag": '"rev:1"', "entity-revision": "1", "version": "2", "content-type": "application/json"},
+    ),
     Case("GET", "/", 200),
     Case("GET", "?fields=thingId", 200, value={"thingId": "$id"}),
-    Case("GET", "?fields=attributes(name,position/x),_revision", 200, value={"attributes": {"name": "T01", "position": {"x": 1}}, "_revision": 1}),
-    Case("GET", "?fields=features/*/properties/power", 200, value={"features": {"scada": {"properties": {"power": 1.5}}}}),
+    Case(
+        "GET",
+        "?fields=attributes(name,position/x),_revision",
+        200,
+        value={"attributes": {"name": "T01", "position": {"x": 1}}, "_revision": 1},
+    ),
+    Case(
+        "GET", "?fields=features/*/properties/power", 200, value={"features": {"scada": {"properties": {"power": 1.5}}}}
+    ),
     Case("GET", "?fields=a(b", 400),
     Case("GET", "/attributes", 200, value=THING["attributes"]),
     Case("GET", "/attributes/position/x", 200, value=1),
@@ -108,7 +120,9 @@ WRITES = [
     Case("PUT", "/attributes/x", 415, "mediatype.unsupported", body="raw:1", headers={"content-type": "text/plain"}),
     Case("PUT", "/attributes/x", 201, body="raw:1", headers={"content-type": "application/json; charset=utf-8"}),
     Case("PUT", "/attributes/x", 201, body="raw:1", headers={"content-type": ""}),
-    Case("PUT", "/attributes/a/b/c", 201, body={"d": None}, value={"d": None}, has={"location": "$url/attributes/a/b/c"}),
+    Case(
+        "PUT", "/attributes/a/b/c", 201, body={"d": None}, value={"d": None}, has={"location": "$url/attributes/a/b/c"}
+    ),
     Case("PUT", "/attributes/x%2Fy", 201, body=1, value=1),
     Case("PUT", "/attributes/name", 204, body=None),
     Case("PUT", "/attributes/%C3%BC", 400, "json.key.invalid", body=1),
@@ -184,7 +198,9 @@ async def test_every_row_of_the_table_holds(tmp_path: Path, table: list[Case]):
             made = await client.put(f"/api/2/things/{thing_id}", json=THING)
             assert made.status_code == 201, made.text
             answer = await send(client, server, case, thing_id)
-            wrong += [f"{case.method} {case.path} {case.headers}: {fault}" for fault in faults(case, answer, thing_id, server)]
+            wrong += [
+                f"{case.method} {case.path} {case.headers}: {fault}" for fault in faults(case, answer, thing_id, server)
+            ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -200,7 +216,9 @@ async def send(client: httpx.AsyncClient, server: Served, case: Case, thing_id: 
         headers.setdefault("content-type", "application/json")
     if headers.get("content-type") == "":
         del headers["content-type"]
-    return await client.request(case.method, f"{server.url}/api/2/things/{thing_id}{case.path}", content=content, headers=headers)
+    return await client.request(
+        case.method, f"{server.url}/api/2/things/{thing_id}{case.path}", content=content, headers=headers
+    )
 
 
 def faults(case: Case, answer: httpx.Response, thing_id: str, server: Served) -> list[str]:
@@ -231,7 +249,9 @@ def faults(case: Case, answer: httpx.Response, thing_id: str, server: Served) ->
 
 async def test_several_acknowledgements_are_answered_as_a_map(tmp_path: Path):
     async with served(tmp_path) as server, server.client() as client:
-        good = await client.put("/api/2/things/demo:T1", json={}, headers={"requested-acks": "twin-persisted,search-persisted"})
+        good = await client.put(
+            "/api/2/things/demo:T1", json={}, headers={"requested-acks": "twin-persisted,search-persisted"}
+        )
         assert good.status_code == 200
         assert good.json()["twin-persisted"]["status"] == 201
         assert good.json()["twin-persisted"]["payload"]["thingId"] == "demo:T1"
