@@ -153,10 +153,11 @@ class MqttClient:
 
     async def abandon(self) -> None:
         """Break off at once, without a word to the broker: what is under way is delivered again to the next client."""
-        for task in (self._running, *self._tasks):
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*(task for task in (self._running, *self._tasks) if task), return_exceptions=True)
+        tasks = [*self._tasks] if self._running is None else [self._running, *self._tasks]
+        self._running = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
         wait = FIRST_WAIT
