@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 
 from skerry_adapters.series.ports import Page, Query, Sample, SeriesUnavailable, Value
-from skerry_adapters.series.query import QueryInvalid
+from skerry_adapters.series.query import QueryInvalid, unsuited
 from skerry_adapters.series.steps import all_steps, page_of, runs, step_page, wanted, whole
 
 if TYPE_CHECKING:
@@ -257,10 +257,7 @@ class DuckSeries:
                 else:
                     texts = True
             if texts and not values:
-                raise QueryInvalid(
-                    name="agg",
-                    reason=f"{query.agg} needs numbers and the property is text; ask for count, first or last",
-                )
+                raise unsuited(query.agg)
 
     def _steps(self, what: str, facts: dict[str, Any]) -> list[tuple[Any, ...]]:
         sql = f"SELECT (time - $start) // $length AS step, {what} FROM ({_KEPT}) GROUP BY step"  # noqa: S608 - constants

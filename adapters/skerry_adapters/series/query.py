@@ -47,6 +47,12 @@ class QueryInvalid(SkerryError):  # noqa: N818 - a row of the error table, named
     message = "The parameter '{name}' cannot be answered: {reason}."
 
 
+def unsuited(agg: str) -> QueryInvalid:
+    """The refusal of an aggregate that needs numbers, for a property that is text throughout the range."""
+    reason = f"{agg} needs numbers and the property is text here; ask for count, first or last"
+    return QueryInvalid(name="agg", reason=reason)
+
+
 class Asked(Struct, frozen=True, kw_only=True):
     """What the parameters ask of any property: the range and how its rows are to be made and written.
 
@@ -249,9 +255,9 @@ def _time(name: str, text: str, now: Micros, tz: str) -> Micros:
 
 def _within(name: str, text: str, time: Micros) -> Micros:
     if not _FIRST <= time <= _LAST:
-        raise QueryInvalid(name=name, reason=f"'{text}' lies outside the years 1678 to 2261")
+        raise QueryInvalid(name=name, reason=f"'{text}' lies outside the years 1900 to 2099")
     return time
 
 
-_FIRST: Micros = (datetime(1678, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_LAST: Micros = (datetime(2262, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_FIRST: Micros = (datetime(1900, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST: Micros = (datetime(2100, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND

@@ -1,0 +1,279 @@
+"""What every series store does, whichever it is. Run on DuckDB and on a real InfluxDB 2.7."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servers import Influx, influxd
+from skerry_adapters.series.duckdb import DuckSeries
+from skerry_adapters.series.influx import InfluxSeries
+from skerry_adapters.series.ports import Page, Query, Sample, Series
+from skerry_adapters.series.query import QueryInvalid
+
+T0 = 1_769_904_000_000_000  # 2026-02-01T00:00:00Z
+SECOND = 1_000_000
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+POWER = "/features/scada/properties/power"
+Open = Callable[[], Any]
+
+
+@pytest.fixture(scope="module", params=["duckdb", "influx"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influx | None]:
+    """The server of the store, for all tests; None for the embedded one."""
+    if request.param == "duckdb":
+        yield None
+    else:
+        with influxd(tmp_path_factory.mktemp("influx")) as server:
+            yield server
+
+
+@pytest.fixture
+def opened(server: Influx | None, tmp_path: Path) -> Open:
+    """Opens the store of this test, again and again; what was written before is still there."""
+    if server is None:
+        return lambda: DuckSeries(tmp_path / "series.duckdb")
+    kept = {"cursor": 0}
+
+    async def load() -> int:
+        return kept["cursor"]
+
+    async def save(number: int) -> None:
+        kept["cursor"] = number
+
+    return lambda: InfluxSeries(
+        server.url, token=server.token, org=server.org, bucket=server.bucket, load_cursor=load, save_cursor=save
+    )
+
+
+@pytest.fixture
+async def series(opened: Open) -> AsyncIterator[Series]:
+    async with opened() as store:
+        yield store
+
+
+@pytest.fixture
+def thing(request: pytest.FixtureRequest) -> str:
+    """An id of the test's own: the stores are shared."""
+    return f"test:{request.node.name}"
+
+
+def samples(thing: str, values: dict[int, Any], path: str = POWER) -> list[Sample]:
+    return [Sample(thing, path, T0 + at, T0 + at + 5, value) for at, value in values.items()]
+
+
+def asking(thing: str, **changes: Any) -> Query:
+    return Query(**{"thing": thing, "path": POWER, "start": T0, "end": T0 + HOUR, **changes})
+
+
+def rows(page: Page) -> list[tuple[int, Any]]:
+    return [(time - T0, value) for time, value in page.rows]
+
+
+async def test_samples_come_back_in_order_with_their_own_types(series: Series, thing: str) -> None:
+    values = {30: 3, 10: 1.5, 20: True, 40: "idle", 50: 'a "b", \\ c\nd é', 60: -2e-9, 70: False, 80: ""}
+    await series.write(samples(thing, values), 7)
+    found = rows(await series.query(asking(thing)))
+    assert found == sorted(values.items())
+    assert [type(value) for _, value in found] == [float, bool, int, str, str, float, bool, str]
+
+
+async def test_the_range_includes_its_start_and_excludes_its_end(series: Series, thing: str) -> None:
+    await series.write(samples(thing, {0: 1, 10: 2, 20: 3}), 1)
+    assert rows(await series.query(asking(thing, end=T0 + 20))) == [(0, 1), (10, 2)]
+
+
+async def test_what_was_never_written_is_empty(series: Series, thing: str) -> None:
+    assert await series.query(asking(thing)) == Page(rows=[])
+    assert await series.query(asking(thing, step=HOUR)) == Page(rows=[])
+
+
+async def test_the_cursor_and_the_samples_survive_closing(opened: Open, thing: str) -> None:
+    async with opened() as store:
+        assert await store.cursor() == 0
+        await store.write(samples(thing, {0: 1}), 41)
+        await store.write([], 42)
+    async with opened() as store:
+        assert await store.cursor() == 42
+        assert rows(await store.query(asking(thing))) == [(0, 1)]
+        await store.write(samples(thing, {1: 2}) + samples(thing + "2", {1: 2}), 43)
+        assert rows(await store.query(asking(thing))) == [(0, 1), (1, 2)]
+
+
+async def test_a_sample_written_again_counts_once_and_the_later_value_wins(series: Series, thing: str) -> None:
+    await series.write(samples(thing, {0: 1, 10: 2}), 1)
+    await series.write(samples(thing, {0: 1, 10: 5}), 2)
+    await series.write([*samples(thing, {20: 1}), *samples(thing, {20: 9})], 3)
+    assert rows(await series.query(asking(thing))) == [(0, 1), (10, 5), (20, 9)]
+    assert rows(await series.query(asking(thing, step=HOUR, agg="count"))) == [(0, 3)]
+    assert rows(await series.query(asking(thing, step=HOUR, agg="sum"))) == [(0, 15)]
+
+
+async def test_late_samples_stand_at_their_own_time(series: Series, thing: str) -> None:
+    await series.write(samples(thing, {100: 1}), 1)
+    await series.write(samples(thing, {50: 2}), 2)
+    assert rows(await series.query(asking(thing))) == [(50, 2), (100, 1)]
+
+
+async def test_things_and_properties_are_kept_apart(series: Series, thing: str) -> None:
+    other = "/features/scada/properties/nacelle/yaw"
+    strange = "/features/a b,=c/properties/~0~1 x=y,z"
+    await series.write(
+        [
+            *samples(thing, {0: 1}),
+            *samples(thing + "x", {0: 2}),
+            *samples(thing, {0: 3}, other),
+            *samples(thing, {0: 4}, strange),
+            *samples(thing, {0: 5}, "/features/_x/properties/time"),
+            *samples(thing, {0: "six"}, "/features/_x/properties/${a}\\"),
+        ],
+        1,
+    )
+    for path, value in (
+        (POWER, 1),
+        (other, 3),
+        (strange, 4),
+        ("/features/_x/properties/time", 5),
+        ("/features/_x/properties/${a}\\", "six"),
+    ):
+        assert rows(await series.query(asking(thing, path=path))) == [(0, value)], path
+    assert rows(await series.query(asking(thing + "x"))) == [(0, 2)]
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_pages_of_samples_join_without_gap_or_overlap(series: Series, thing: str, order: Any) -> None:
+    await series.write(samples(thing, {at: at / 2 for at in range(25)}), 1)
+    found: list[tuple[int, Any]] = []
+    after: str | None = None
+    for size in (10, 10, 5):
+        page = await series.query(asking(thing, limit=10, after=after, order=order))
+        assert len(page.rows) == size
+        found += rows(page)
+        after = page.next
+    assert after is None
+    assert found == sorted(((at, at / 2) for at in range(25)), reverse=order == "desc")
+
+
+@pytest.mark.parametrize(
+    ("agg", "expected"),
+    [
+        ("avg", [(1, 2), (11, 7)]),
+        ("min", [(1, 1), (11, 7)]),
+        ("max", [(1, 3), (11, 7)]),
+        ("sum", [(1, 6), (11, 7)]),
+        ("count", [(1, 3), (11, 1)]),
+        ("first", [(1, 2), (11, 7)]),
+        ("last", [(1, 3), (11, 7)]),
+        ("stddev", [(1, 1), (11, None)]),
+    ],
+)
+async def test_steps_are_aligned_to_the_start_and_labelled_by_it(
+    series: Series, thing: str, agg: Any, expected: list[tuple[int, float]]
+) -> None:
+    await series.write(samples(thing, {0: 50, 1: 2, 5: 1, 10: 3, 11: 7, 31: 9}), 1)
+    page = await series.query(asking(thing, start=T0 + 1, end=T0 + 31, step=10, agg=agg))
+    assert rows(page) == expected
+
+
+@pytest.mark.parametrize(
+    ("fill", "expected"),
+    [
+        (None, [(10, 1), (40, 4), (50, 7)]),
+        ("null", [(0, None), (10, 1), (20, None), (30, None), (40, 4), (50, 7), (60, None)]),
+        ("zero", [(0, 0), (10, 1), (20, 0), (30, 0), (40, 4), (50, 7), (60, 0)]),
+        ("previous", [(0, None), (10, 1), (20, 1), (30, 1), (40, 4), (50, 7), (60, 7)]),
+        ("linear", [(0, None), (10, 1), (20, 2), (30, 3), (40, 4), (50, 7), (60, None)]),
+    ],
+)
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [1000, 2])
+async def test_empty_steps_are_filled_as_asked_on_every_page(
+    series: Series, thing: str, fill: Any, expected: list[tuple[int, float]], order: Any, limit: int
+) -> None:
+    await series.write(samples(thing, {15: 1, 45: 4, 55: 7}), 1)
+    found: list[tuple[int, Any]] = []
+    after: str | None = None
+    while True:
+        query = asking(thing, end=T0 + 65, step=10, fill=fill, order=order, limit=limit, after=after)
+        page = await series.query(query)
+        found += rows(page)
+        after = page.next
+        if after is None:
+            break
+        assert len(page.rows) == limit
+    assert found == (expected if order == "asc" else expected[::-1])
+
+
+async def test_days_follow_the_time_zone_over_a_change_of_the_clock(series: Series, thing: str) -> None:
+    berlin_midnight = T0 + 55 * DAY - HOUR  # 2026-03-28T00:00+01:00; the 29th has 23 hours
+    hours = {(berlin_midnight - T0) + at * HOUR: 1 for at in range(96)}
+    await series.write(samples(thing, hours), 1)
+    query = asking(
+        thing, start=berlin_midnight, end=berlin_midnight + 4 * DAY, step=DAY, agg="count", tz="Europe/Berlin"
+    )
+    found = [((at - berlin_midnight + T0) // HOUR, count) for at, count in rows(await series.query(query))]
+    assert found == [(0, 24), (24, 23), (47, 24), (71, 24), (95, 1)]
+    utc = asking(thing, start=berlin_midnight, end=berlin_midnight + 4 * DAY, step=DAY, agg="count")
+    assert [count for _, count in rows(await series.query(utc))] == [24] * 4
+
+
+async def test_texts_can_be_counted_and_picked_but_not_averaged(series: Series, thing: str) -> None:
+    await series.write(samples(thing, {0: "idle", 1: "fault"}), 1)
+    for agg, value in (("first", "idle"), ("last", "fault"), ("count", 2)):
+        assert rows(await series.query(asking(thing, step=HOUR, agg=agg))) == [(0, value)]
+    with pytest.raises(QueryInvalid, match="count, first or last"):
+        await series.query(asking(thing, step=HOUR, agg="avg"))
+
+
+async def test_booleans_are_averaged_as_zero_and_one(series: Series, thing: str) -> None:
+    await series.write(samples(thing, {0: True, 1: False, 2: True, 3: True}), 1)
+    assert rows(await series.query(asking(thing, step=HOUR, agg="avg"))) == [(0, 0.75)]
+    assert rows(await series.query(asking(thing, step=HOUR, agg="last"))) == [(0, True)]
+
+
+async def test_a_property_may_change_its_type(series: Series, thing: str) -> None:
+    await series.write(samples(thing, {0: 4, 1: "broken"}), 1)
+    await series.write(samples(thing, {2: True, 3: 7.5}), 2)
+    assert rows(await series.query(asking(thing))) == [(0, 4), (1, "broken"), (2, True), (3, 7.5)]
+    for agg, value in (("count", 4), ("first", 4), ("last", 7.5), ("sum", 12.5), ("max", 7.5)):
+        assert rows(await series.query(asking(thing, step=HOUR, agg=agg))) == [(0, value)], agg
+
+
+async def test_aggregates_agree_with_a_plain_reckoning(series: Series, thing: str) -> None:
+    wind = random.Random(3)
+    values = {wind.randrange(3600 * 1000) * 1000: wind.gauss(1000, 300) for _ in range(5000)}
+    await series.write(samples(thing, values), 1)
+    step, start = 7 * 60 * SECOND, 123_456
+    page = await series.query(asking(thing, start=T0 + start, step=step, agg="avg"))
+    cells: dict[int, list[float]] = {}
+    for at, value in values.items():
+        if at >= start:
+            cells.setdefault(start + (at - start) // step * step, []).append(value)
+    assert [at for at, _ in rows(page)] == sorted(cells)
+    assert dict(rows(page)) == pytest.approx({at: sum(cell) / len(cell) for at, cell in cells.items()})
+
+
+async def test_times_before_1970_are_times_like_others(series: Series, thing: str) -> None:
+    start = -10 * DAY - 7
+    await series.write([Sample(thing, POWER, start + at, T0, at) for at in (0, 5, 10, 25)], 1)
+    query = asking(thing, start=start, end=start + 30)
+    assert [time - start for time, _ in (await series.query(query)).rows] == [0, 5, 10, 25]
+    for agg, expected in (
+        ("avg", [(0, 2.5), (10, 10), (20, 25)]),
+        ("count", [(0, 2), (10, 1), (20, 1)]),
+        ("last", [(0, 5), (10, 10), (20, 25)]),
+    ):
+        page = await series.query(asking(thing, start=start, end=start + 30, step=10, agg=agg))
+        assert [(time - start, value) for time, value in page.rows] == expected
+
+
+async def test_the_widest_range_is_answered(series: Series, thing: str) -> None:
+    await series.write(samples(thing, {0: 2}), 1)
+    wide = {"start": -25_567 * DAY, "end": 47_482 * DAY}  # the years 1900 to 2099
+    query = asking(thing, **wide, step=wide["end"] - wide["start"], agg="max")
+    assert [value for _, value in (await series.query(query)).rows] == [2]
