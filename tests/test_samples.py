@@ -1,0 +1,92 @@
+"""Which samples an event makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from skerry import pointer
+from skerry.signals import Event
+from skerry_adapters.series.samples import LONGEST_TEXT, samples_of
+
+
+def event(path: tuple[str, ...], value: Any, **more: Any) -> Event:
+    facts = {"kind": "thing", "id": "farm:T1", "action": "merged", "revision": 2, "timestamp": 50, "path": path}
+    return Event(**{**facts, "value": value, **more})
+
+
+def found(event: Event) -> dict[str, Any]:
+    return {sample.path: sample.value for sample in samples_of(event)}
+
+
+FEATURE = {"properties": {"power": 1.5, "pitch": {"blade1": 3}, "on": True, "status": "idle"}, "definition": ["a:b:1"]}
+EXPECTED = {"power": 1.5, "pitch/blade1": 3, "on": True, "status": "idle"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ((), {"thingId": "farm:T1", "attributes": {"x": 1}, "features": {"scada": FEATURE}}),
+        (("features",), {"scada": FEATURE}),
+        (("features", "scada"), FEATURE),
+        (("features", "scada", "properties"), FEATURE["properties"]),
+    ],
+)
+def test_numbers_booleans_and_texts_below_properties_are_samples_wherever_the_change_was_made(
+    path: tuple[str, ...], value: Any
+) -> None:
+    assert found(event(path, value)) == {f"/features/scada/properties/{name}": v for name, v in EXPECTED.items()}
+
+
+def test_one_property_is_a_sample_at_any_depth() -> None:
+    assert found(event(("features", "f", "properties", "a"), 1)) == {"/features/f/properties/a": 1}
+    assert found(event(("features", "f", "properties", "a", "b"), {"c": 2})) == {"/features/f/properties/a/b/c": 2}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, [1, 2], float("nan"), float("inf"), 10**400, "x" * (LONGEST_TEXT + 1), {}, {"{{ ~.*~ }}": None}],
+)
+def test_what_is_no_value_of_a_series_makes_no_sample(value: Any) -> None:
+    assert found(event(("features", "f", "properties"), {"a": value})) == {}
+
+
+def test_other_changes_make_no_sample() -> None:
+    assert samples_of(event(("attributes", "x"), 1)) == []
+    assert samples_of(event(("features", "f", "desiredProperties", "x"), 1)) == []
+    assert samples_of(event(("features", "f", "definition"), ["a:b:1"])) == []
+    assert samples_of(event((), None)) == []
+    assert samples_of(event(("features", "f"), UNSET, action="deleted")) == []
+    assert samples_of(event((), {"features": {"f": {"properties": {"x": 1}}}}, kind="policy")) == []
+
+
+def test_a_sample_has_the_time_it_was_observed_and_the_time_we_learned_of_it() -> None:
+    path = ("features", "f", "properties", "x")
+    (sample,) = samples_of(event(path, 1, observed=20))
+    assert (sample.thing, sample.time, sample.learned) == ("farm:T1", 20, 50)
+    (sample,) = samples_of(event(path, 1))
+    assert (sample.time, sample.learned) == (50, 50)
+
+
+def test_late_values_are_samples_too() -> None:
+    change = event(("features", "f"), {"properties": {"x": 1}}, observed=20, late={"properties": {"y": 2}})
+    assert found(change) == {"/features/f/properties/x": 1, "/features/f/properties/y": 2}
+
+
+names = st.text(min_size=1, max_size=6)
+
+
+@given(names, st.lists(names, min_size=1, max_size=4), st.integers(-5, 5))
+def test_paths_are_json_pointers(feature: str, segments: list[str], value: int) -> None:
+    path = ("features", feature, "properties", *segments)
+    nested: Any = value
+    for segment in reversed(segments):
+        nested = {segment: nested}
+    expected = {pointer.write(path): value}
+    assert found(event(path, value)) == expected
+    assert found(event(path[:3], nested)) == expected
+    assert found(event((), {"features": {feature: {"properties": nested}}})) == expected
