@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from listener import listening
-from servers import mosquitto, wait_until
+from servers import Process, free_port, mosquitto, wait_until
 from skerry_adapters.farm.outlet import broker_at
 from skerry_adapters.farm.replay import Bookmark, Progress, replay
 from skerry_adapters.farm.scada import PRESETS, Recording
+from skerry_registry.cli.client import Client
+
+ROOT = Path(__file__).parents[2]
 
 
 def recording_of(folder: Path, rows: int) -> Recording:
@@ -63,3 +72,50 @@ def test_a_factor_paces_the_records_by_their_times(tmp_path: Path) -> None:
         bookmark = Bookmark(tmp_path, recording, broker)
         assert replay(recording, broker, bookmark=bookmark, speed=3600, stop=threading.Event()).finished
         assert 0.45 <= time.monotonic() - began < 5
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[dict[str, str], Client]]:
+    """`skerry serve` with Ditto's accounts; its settings as variables, and a client."""
+    http, mqtt = free_port(), free_port()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SKERRY_")}
+    environ |= {
+        "SKERRY_CONFIG": str(ROOT / "compose" / "ditto-defaults.toml"),
+        "SKERRY_DATA_DIR": str(folder / "data"),
+        "SKERRY_HTTP_PORT": str(http),
+        "SKERRY_MQTT_PORT": str(mqtt),
+    }
+    server = Process(
+        [sys.executable, "-m", "skerry_registry", "serve"], port=http, log=folder / "log", environment=environ
+    )
+    server.start()
+    client = Client(f"http://127.0.0.1:{http}", "ditto", "ditto")
+    try:
+        yield environ, client
+    finally:
+        client.close()
+        server.stop()
+
+
+def test_the_command_fills_the_history_of_a_server_and_goes_on_after_ctrl_c(tmp_path: Path) -> None:
+    recording = recording_of(tmp_path, 3000)
+    command = [sys.executable, "-m", "skerry_registry", "replay", str(recording.path), "--preset", "flasc"]
+    with served(tmp_path) as (environ, client):
+        bookmarks = tmp_path / "data" / "replay"
+        with (tmp_path / "first.log").open("wb") as log:
+            first = subprocess.Popen([*command, "--speed", "100000"], env=environ, stdout=log, stderr=log)
+        wait_until(
+            lambda: any('"acknowledged":0' not in file.read_text() for file in bookmarks.glob("*.json")),
+            what="the first acknowledgements",
+        )
+        first.send_signal(signal.SIGINT)
+        assert first.wait(15) == 130, (tmp_path / "first.log").read_text()
+        second = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        assert second.returncode == 0, second.stderr
+        assert "by an earlier run" in second.stderr
+        assert not list(bookmarks.glob("*.json"))
+        for turbine, factor in (("T000", 1.0), ("T001", 0.5)):
+            query = "from=2019-01-01T00:00:00Z&to=2019-02-01T00:00:00Z&step=31d"
+            path = f"/api/2/timeseries/things/flasc:{turbine}/features/scada/properties/power?{query}"
+            count, mean = (client.get(f"{path}&agg={agg}")[0][0]["data"][0]["v"] for agg in ("count", "avg"))
+            assert (count, mean) == (3000, sum(range(3000)) / 3000 * factor)
