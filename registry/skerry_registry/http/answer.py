@@ -16,7 +16,8 @@ from skerry.signals import Response
 JSON = (b"content-type", b"application/json")
 VERSION = (b"version", b"2")
 LINGER_BYTES = 32_000_000
-LINGER_SECONDS = 5.0
+LINGER_SECONDS = 10.0
+LINGER_SILENCE = 1.0
 
 Header = tuple[bytes, bytes]
 encode = msgspec.json.Encoder().encode
@@ -73,18 +74,22 @@ async def send_answer(answer: Answer, send: Send) -> None:
 
 
 async def send_early(answer: Answer, receive: Receive, send: Send) -> None:
-    """Send it to a client whose body is unread: let go of a bounded rest, or a reset would hide the answer from it."""
+    """Send it to a client who is still sending: let go of a bounded rest, or a reset would hide the answer from it.
+
+    The last byte waits for that, since the server stops reading once the answer is complete.
+    """
     headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-    seen = 0
+    await send({"type": "http.response.body", "body": answer.body[:-1], "more_body": True})
+    loop = asyncio.get_running_loop()
+    seen, end = 0, loop.time() + LINGER_SECONDS
     try:
-        async with asyncio.timeout(LINGER_SECONDS):
-            while seen < LINGER_BYTES:
+        while seen < LINGER_BYTES and loop.time() < end:
+            async with asyncio.timeout(LINGER_SILENCE):
                 message: Any = await receive()
-                seen += len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body"):
-                    break
+            seen += len(message.get("body", b""))
+            if message["type"] != "http.request" or not message.get("more_body"):
+                break
     except TimeoutError:
         pass
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    await send({"type": "http.response.body", "body": answer.body[-1:], "more_body": False})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import logging
@@ -54,6 +55,7 @@ class Edge:
         self._measure = measure
         self._origins = {origin.strip() for origin in cors_origins.split(",") if origin.strip()}
         self._trust = trust_pre_authenticated
+        self._running: set[asyncio.Task[Any] | None] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -61,6 +63,8 @@ class Edge:
             await self._routes(scope, receive, send)
             return
         began = perf_counter()
+        task = asyncio.current_task()
+        self._running.add(task)
         request = Request(scope, receive)
         reply = Reply(send, silent=request.method == "HEAD")
         if reply.silent:
@@ -74,10 +78,19 @@ class Edge:
             if not reply.status:
                 await answer_in(of_error(SkerryError()), request, reply.send)
         finally:
+            self._running.discard(task)
             seconds = perf_counter() - began
             self._measure(request, reply.status, seconds)
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("request answered", extra=_facts(request, reply.status, seconds))
+
+    async def finish(self, seconds: float) -> None:
+        """Let the requests in flight end; cancel those that take longer (clients who never send their bodies)."""
+        running = {task for task in self._running if task is not None}
+        if running:
+            _, late = await asyncio.wait(running, timeout=seconds)
+            for task in late:
+                task.cancel()
 
     async def _answer(self, request: Request, scope: Scope, reply: Reply) -> None:
         try:

@@ -62,6 +62,7 @@ EDGE_HEADERS = {
         "authorization",
         "content-length",
         "content-type",
+        "expect",
         "host",
         "if-modified-since",
         "origin",
@@ -215,8 +216,8 @@ class Request:
 
     @property
     def body_waits(self) -> bool:
-        """Whether the client may still be sending a body of some size that nobody has read."""
-        if self.body_done:
+        """Whether the client may still be sending a body of some size that nobody has read (who expects a 100 first, waits)."""
+        if self.body_done or "expect" in self.edge:
             return False
         length = self.edge.get("content-length", "0")
         return "transfer-encoding" in self.edge or not length.isdigit() or int(length) > BODY_SMALL

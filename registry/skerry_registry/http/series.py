@@ -13,7 +13,7 @@ from skerry_registry.http.answer import Answer, of_json
 from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
 from skerry_registry.http.request import Request
 
-PREFIX = b"/api/2/timeseries/things"
+PREFIX = b"/api/2/timeseries/things/"
 
 
 class Timeseries:
@@ -38,7 +38,9 @@ class Timeseries:
 
 def _named(raw: bytes) -> tuple[str, Path]:
     """The thing and, where the URL goes on, the property. Raises RouteNotFound and what is wrong with id or pointer."""
-    thing, _, rest = raw[len(PREFIX) :].removeprefix(b"/").partition(b"/")
+    if not raw.startswith(PREFIX):
+        raise RouteNotFound(path=raw.decode("latin-1"))
+    thing, _, rest = raw[len(PREFIX) :].partition(b"/")
     try:
         thing_id = unquote_to_bytes(thing).decode()
     except UnicodeDecodeError as error:

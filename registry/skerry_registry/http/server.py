@@ -15,11 +15,13 @@ from granian.server.embed import Server
 from litestar import Litestar
 
 from skerry.errors import SkerryError
+from skerry_registry.http.edge import Edge
 from skerry_registry.settings import Settings
 
 BACKLOG = 1024
 HEAD_PATIENCE_MS = 15_000
 HEAD_MAX = 262_144
+GRACE_SECONDS = 1.0
 STOP_SECONDS = 5.0
 HOLDER: Any = SocketHolder
 """Its published signature lacks the parameters: file descriptor, whether it is a Unix socket, backlog."""
@@ -93,5 +95,11 @@ async def run_http(app: Litestar, settings: Settings, started: Callable[[str, in
         await asyncio.shield(serving)
     finally:
         server.interrupt()
-        async with asyncio.timeout(STOP_SECONDS):
-            await asyncio.wait({serving})
+        await edge_of(app).finish(GRACE_SECONDS)
+        await asyncio.wait({serving}, timeout=STOP_SECONDS)
+
+
+def edge_of(app: Litestar) -> Edge:
+    """The application's outermost layer."""
+    assert isinstance(app.asgi_handler, Edge)
+    return app.asgi_handler
