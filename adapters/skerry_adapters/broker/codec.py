@@ -69,7 +69,7 @@ class Decoder:
         self._need = 0
         self._topics: dict[bytes, str] = {}
 
-    def feed(self, data: bytes) -> list[Packet]:  # noqa: C901 - the hot loop, kept in one place
+    def feed(self, data: bytes) -> list[Packet]:  # noqa: C901, PLR0912 - the hot loop, kept in one place
         """The packets that are complete with these bytes."""
         found: list[Packet] = []
         if self.violation is not None:

@@ -92,10 +92,10 @@ class Router:
 
     def expired(self, now: Micros) -> list[Session]:
         """Sessions whose time is over, or that are too many (the longest absent first)."""
-        absent = sorted((s for s in self.sessions.values() if s.left is not None), key=lambda s: s.left or 0)
+        absent = [s for s in self.sessions.values() if s.left is not None]
         over = [s for s in absent if now - (s.left or 0) >= s.expiry * 1_000_000]
         spare = len(absent) - self._limits.sessions
-        return over if len(over) >= spare else absent[:spare]
+        return over if len(over) >= spare else sorted(absent, key=lambda s: s.left or 0)[:spare]
 
     def subscribe(self, session: Session, subscription: Subscription) -> bool:
         """Add or replace a subscription; answers whether it is new."""

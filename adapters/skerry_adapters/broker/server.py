@@ -105,7 +105,6 @@ class Broker:
         self._pipeline = pipeline
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._ticks = 0
         self._wills: dict[Session, tuple[float, Will]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._arrivals: list[Arrival] = []
@@ -363,10 +362,8 @@ class Broker:
             if due <= now:
                 del self._wills[session]
                 self._leave(session, will)
-        self._ticks += 1
-        if self._ticks % 10 == 0:
-            for session in self.router.expired(self._clock()):
-                self._end_session(session)
+        for session in self.router.expired(self._clock()):
+            self._end_session(session)
         since, count, _ = self._rate
         if now - since >= 1:
             self._rate = (now, self._received, (self._received - count) / (now - since))

@@ -16,6 +16,8 @@ from skerry_adapters.broker.storage import Storage
 
 log = logging.getLogger(__name__)
 
+_MIDS_AHEAD = 60_000
+
 
 class Limits(Struct, frozen=True, kw_only=True):
     """Bounds of the broker; each says what happens at it.
@@ -99,7 +101,7 @@ class Subscription(Struct, frozen=True):
 
 
 class Delivery(Struct, eq=False):
-    """A message for one session. `seq`: its place; `mid`: 0 until sent; `flying`: sent on the present connection."""
+    """A message for one session. `seq`: its place; `mid`: its packet id; `flying`: sent on the present connection."""
 
     message: Message
     qos: int
@@ -160,10 +162,10 @@ class Session:
 
     def restore(self, deliveries: list[db.Row], received: list[int]) -> None:
         """Take back what the storage kept."""
-        for seq, mid, released, topic, payload, qos, retain, expires, cell in deliveries:
+        for seq, mid, state, topic, payload, qos, retain, expires, cell in deliveries:
             properties = db.unpack(cell)
             message = Message(topic, payload, qos, False, expires, properties)
-            delivery = Delivery(message, qos, bool(retain), (), seq, mid, bool(mid), bool(released))
+            delivery = Delivery(message, qos, bool(retain), (), seq, mid, sent=state > 0, released=state == 2)
             if mid:
                 self._mids[mid] = delivery
             self._queue.append(delivery)
@@ -197,6 +199,8 @@ class Session:
             return None
         delivery = Delivery(message, qos, retain, identifiers, self._next_seq)
         self._next_seq += 1
+        if len(self._mids) < _MIDS_AHEAD:
+            self._name(delivery)
         self._held += 1
         self._held_bytes += len(message.payload)
         if self.expiry:
@@ -206,7 +210,7 @@ class Session:
             row = (
                 self.number,
                 delivery.seq,
-                0,
+                delivery.mid,
                 0,
                 message.topic,
                 message.payload,
@@ -284,17 +288,17 @@ class Session:
             self._release(delivery)
             return
         again = delivery.sent
-        if not again:
-            delivery.mid = self._free_mid()
-            delivery.sent = True
-        self._mids[delivery.mid] = delivery
+        late = not delivery.mid
+        if late:
+            self._name(delivery)
+        delivery.sent = True
         data = self._packet(wire, delivery, dup=again)
         if not data:
             self._finish(delivery)
             return
         if self.expiry and not again:
             self._storage.write(db.SENT_QUEUED, delivery.mid, self.number, delivery.seq)
-            if delivery.qos == 2:
+            if late and delivery.qos == 2:
                 # Exactly once: after a crash the message must go out with the same packet id.
                 self._storage.then(lambda: self._write_if(wire, delivery, data))
                 return
@@ -320,14 +324,13 @@ class Session:
         if self.expiry:
             self._storage.write(db.DROP_QUEUED, self.number, delivery.seq)
 
-    def _free_mid(self) -> int:
-        """A packet id that is not in use."""
-        mid = self._last_mid
-        while True:
+    def _name(self, delivery: Delivery) -> None:
+        """Give it a packet id that is not in use."""
+        mid = self._last_mid % 65_535 + 1
+        while mid in self._mids:
             mid = mid % 65_535 + 1
-            if mid not in self._mids:
-                self._last_mid = mid
-                return mid
+        self._last_mid = delivery.mid = mid
+        self._mids[mid] = delivery
 
     def _packet(self, wire: Wire, delivery: Delivery, *, dup: bool = False) -> bytes:
         """The PUBLISH; empty when it has expired or is larger than the client takes."""

@@ -25,7 +25,7 @@ _SCHEMA = """
 CREATE TABLE session (id INTEGER PRIMARY KEY, user TEXT NOT NULL, client TEXT NOT NULL, expiry INTEGER NOT NULL, "left" INTEGER) STRICT;
 CREATE TABLE subscription (session INTEGER, filter TEXT, qos INTEGER NOT NULL, options INTEGER NOT NULL, identifier INTEGER NOT NULL,
   PRIMARY KEY (session, filter)) STRICT, WITHOUT ROWID;
-CREATE TABLE queued (session INTEGER, seq INTEGER, mid INTEGER NOT NULL, released INTEGER NOT NULL, topic TEXT NOT NULL,
+CREATE TABLE queued (session INTEGER, seq INTEGER, mid INTEGER NOT NULL, state INTEGER NOT NULL, topic TEXT NOT NULL,
   payload BLOB NOT NULL, qos INTEGER NOT NULL, retain INTEGER NOT NULL, expires INTEGER, properties BLOB,
   PRIMARY KEY (session, seq)) STRICT;
 CREATE TABLE received (session INTEGER, mid INTEGER, PRIMARY KEY (session, mid)) STRICT, WITHOUT ROWID;
@@ -38,8 +38,8 @@ PUT_SUBSCRIPTION = (
 )
 DROP_SUBSCRIPTION = "DELETE FROM subscription WHERE session = ? AND filter = ?"
 PUT_QUEUED = "INSERT OR REPLACE INTO queued VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-SENT_QUEUED = "UPDATE queued SET mid = ? WHERE session = ? AND seq = ?"
-RELEASE_QUEUED = "UPDATE queued SET released = 1 WHERE session = ? AND seq = ?"
+SENT_QUEUED = "UPDATE queued SET state = 1, mid = ? WHERE session = ? AND seq = ?"
+RELEASE_QUEUED = "UPDATE queued SET state = 2 WHERE session = ? AND seq = ?"
 DROP_QUEUED = "DELETE FROM queued WHERE session = ? AND seq = ?"
 PUT_RECEIVED = "INSERT OR IGNORE INTO received VALUES (?, ?)"
 DROP_RECEIVED = "DELETE FROM received WHERE session = ? AND mid = ?"
