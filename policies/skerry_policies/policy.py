@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Policies as entities: checking a document, deciding a command on one, applying an event to one (ditto.md 3.1, 3.4)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Which policy a new thing gets (ditto.md 1.4): a copy, one given inline, one that exists, or one made for it."""
 
 from __future__ import annotations

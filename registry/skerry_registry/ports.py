@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """What the registry asks of the outside, and what it hands to the edges: structural protocols, no code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """What the policy refuses of commands on things, and the words for it (ditto.md 1.5)."""
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from skerry_policies.enforcer import Enforcer
 from skerry_registry.deciding import Deciding
 from skerry_registry.deliveries import Deliveries
 from skerry_registry.heads import Commit, Entry, Heads
-from skerry_registry.journal import Journal
+from skerry_registry.journal import Journal, Retention
 from skerry_registry.ports import RevisionConflict, StoreUnavailable
 from skerry_registry.runs import Lacking, Run
 from skerry_registry.snapshots import Snapshots
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from skerry_registry.ports import Store
 
 log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 60.0
+"""How often old events are looked for."""
 
 TRIES = 20
 """How often a command is decided anew because another writer was faster."""
@@ -51,6 +54,8 @@ class Registry:
         policy_max_bytes: int = 102_400,
         snapshot_seconds: float = 10.0,
         snapshot_events: int = 50_000,
+        journal_retention_days: float = 3.0,
+        journal_max_bytes: int = 4_000_000_000,
     ) -> None:
         """Limits are counts and bytes of JSON; a snapshot lags by at most the given seconds and about so many events."""
         self.journal = Journal(store)
@@ -68,6 +73,10 @@ class Registry:
             policy_limit=policy_max_bytes,
         )
         self._snapshots = Snapshots(store, self.journal, seconds=snapshot_seconds, events=snapshot_events)
+        self._retention = Retention(
+            store, self.journal, clock, days=journal_retention_days, max_bytes=journal_max_bytes
+        )
+        self._sweeping: asyncio.Task[None] | None = None
         self._commits: set[asyncio.Task[None]] = set()
         self._loading: dict[Key, asyncio.Task[None]] = {}
         self._claims: dict[Key, asyncio.Future[None]] = {}
@@ -83,6 +92,7 @@ class Registry:
                 await self._snapshots.save(recovered, self.journal.last)
             self._deliveries.refill(await self._store.deliveries(50_000))
             self._snapshots.start(self.journal.last)
+            self._sweeping = asyncio.get_running_loop().create_task(self._retention.run(SWEEP_SECONDS))
         except BaseException:
             await self._store.__aexit__(None, None, None)
             raise
@@ -93,6 +103,9 @@ class Registry:
         try:
             while self._commits or self._loading:
                 await asyncio.wait([*self._commits, *self._loading.values()])
+            if self._sweeping is not None:
+                self._sweeping.cancel()
+                await asyncio.wait([self._sweeping])
             await self._snapshots.stop()
         finally:
             await self._store.__aexit__(None, None, None)

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """One call of `handle_all` on its way: its commands, answers, commits, and what it still lacks."""
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The journal of events: appending, following, retention."""
 
 from skerry_registry.journal.journal import EventsForgotten, Journal
+from skerry_registry.journal.retention import Retention
 
-__all__ = ["EventsForgotten", "Journal"]
+__all__ = ["EventsForgotten", "Journal", "Retention"]

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """The journal: appends shared by everyone, and followers that miss nothing."""
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Journal:
     def __init__(self, store: Store, *, keep: int = 20_000) -> None:
         """`keep`: how many of the newest events stay in memory for followers that are near the head."""
         self.last = 0
+        self.reached: dict[str, int] = {}
         self._store = store
         self._keep = keep
         self._recent: list[Event] = []  # gap-free, ends with number `last`
@@ -41,6 +43,10 @@ class Journal:
     async def open(self) -> None:
         """Stand at the store's newest event."""
         self.last = await self._store.last()
+
+    def reach(self, consumer: str, number: int) -> None:
+        """Note how far a consumer has dealt with the events, when its place is kept elsewhere: retention spares the rest."""
+        self.reached[consumer] = number
 
     async def append(self, events: Sequence[Event]) -> None:
         """Make the events durable, all or none; when it returns they are numbered and on their way to the followers."""

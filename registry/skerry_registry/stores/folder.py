@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """The data folder: made durably, locked against a second server, refused with a reason when it is no good."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Opening an embedded database: settings of its connections, migration to the newest schema, refusal with a reason."""
 
 from __future__ import annotations
