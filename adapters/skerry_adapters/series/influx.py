@@ -58,10 +58,10 @@ class InfluxSeries:
     def __init__(
         self,
         url: str,
-        *,
         token: str,
         org: str,
         bucket: str,
+        *,
         load_cursor: LoadCursor,
         save_cursor: SaveCursor,
         seconds: float = 20.0,
