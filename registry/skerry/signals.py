@@ -73,8 +73,8 @@ class Held(Struct, frozen=True, kw_only=True, eq=False):
 
     Documents are never changed in place: `apply` copies along the changed path and shares the rest. `observed`: feature
     id -> top-level property -> the device time of the value shown (only where telemetry brought one). `size`: an upper
-    bound of the document's bytes as JSON (0: not measured), at most `slack` above the truth; both are a memory of `apply`
-    that stores need not keep and that equality passes over.
+    bound of the document's bytes as JSON (0: not measured), `slack` what was added to it since it was measured; both are a
+    memory of `apply` that stores need not keep and that equality passes over.
     """
 
     kind: Kind

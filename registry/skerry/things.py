@@ -17,7 +17,7 @@ from skerry.times import write as write_time
 __all__ = ["ThingConflict", "ThingIdNotSettable", "ThingNotAccessible", "ThingTooLarge", "apply", "decide", "retrieve"]
 
 SLACK_LIMIT = 4_096
-"""Bytes by which the size that is kept of a thing may lie above its true size, before it is measured again."""
+"""Bytes that changes may add to the size kept of a thing before it is measured again."""
 
 
 class ThingConflict(SkerryError):
@@ -105,7 +105,7 @@ def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  
         raise ThingConflict(thing_id=command.id)
     if not path and not merging:
         value = _whole(command.id, value, document["policyId"])
-    if len(path) > 2 and not merging and pointer.get(document, path[:2]) is UNSET:
+    if len(path) > 2 and path[0] == "features" and not merging and pointer.get(document, path[:2]) is UNSET:
         raise FeatureNotFound(thing_id=command.id, feature_id=path[1])
     before = pointer.get(document, path)
     after = patch.merge(None if before is UNSET else before, value) if merging else value
