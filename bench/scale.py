@@ -42,10 +42,9 @@ async def fill(folder: Path, things: int) -> float:
     """Create the things in the folder; answers the seconds it took."""
     begin = time.perf_counter()
     ids = iter(range(10**9))
-    async with (
-        SqliteStore(folder / "data") as store,
-        Registry(store, lambda: int(time.time() * 1e6), lambda: str(next(ids))) as registry,
-    ):
+    async with Registry(
+        SqliteStore(folder / "data"), lambda: int(time.time() * 1e6), lambda: str(next(ids))
+    ) as registry:
         for start in range(0, things, 500):
             commands = [
                 Command(verb="modify", id=f"bench:T{n:06d}", value=turbine(n), subjects=("nginx:ditto",))
