@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SLICE = 2_000
 """Events that one transaction of trimming forgets, so that commits are not held up."""
 
+SPARE = 100
+"""Pages that may stay unused; more are given back to the file system, so many at a time."""
+
 
 class SqliteStore:
     """Durable when `append` returns (WAL, synchronous=FULL). Entering locks the folder and migrates the database.
@@ -146,6 +149,7 @@ class SqliteStore:
         while start < before:
             upto = min(start + SLICE, before)
             forgotten += await self._writing.do(Trim(start, upto))
-            await self._writing.do(Shrink(1_000))
             start = upto
+        while forgotten and await self._writing.do(Shrink(SPARE)) > SPARE:
+            pass
         return forgotten

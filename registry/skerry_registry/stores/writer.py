@@ -64,7 +64,7 @@ class Trim(Struct, frozen=True, eq=False):
 
 
 class Shrink(Struct, frozen=True, eq=False):
-    """Give unused pages back to the file system."""
+    """Give unused pages back to the file system; answers how many are left."""
 
     pages: int
 
@@ -290,6 +290,7 @@ class Writer:
             return changed
         elif isinstance(task, Shrink):
             execute(f"PRAGMA incremental_vacuum({task.pages:d})").fetchall()
+            return int(connection.pragma("freelist_count"))
         return 0
 
     def _save(self, execute: Callable[..., Any], task: Save) -> None:
