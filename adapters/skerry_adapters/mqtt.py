@@ -151,6 +151,11 @@ class MqttClient:
         if self._running is not None:
             await self._running
 
+    @property
+    def waiting(self) -> int:
+        """How many messages have arrived and are not yet on their way to `take`."""
+        return len(self._waiting)
+
     async def abandon(self) -> None:
         """Break off at once, without a word to the broker: what is under way is delivered again to the next client."""
         tasks = [*self._tasks] if self._running is None else [self._running, *self._tasks]

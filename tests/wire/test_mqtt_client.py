@@ -202,6 +202,38 @@ async def test_a_large_message_and_the_one_after_it_arrive_whole(broker: Mosquit
     assert len(taken.done[0].payload) > 3_000_000
 
 
+async def test_a_flood_without_acknowledgements_is_held_at_the_socket_and_arrives(broker: Mosquitto) -> None:
+    taken = Taken()
+    taken.open.clear()
+    async with connected(broker, taken, 0) as made:
+        await publish(broker, range(12_000), 0)
+        await until(lambda: made.waiting > 10_000)
+        held = made.waiting
+        taken.open.set()
+        await until(lambda: len(taken.done) == 12_000)
+    assert held < 12_000
+    assert taken.values == list(range(12_000))
+
+
+async def test_an_intake_that_fails_is_given_the_batch_again(
+    broker: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken, failures = Taken(), [ZeroDivisionError()]
+
+    async def take(messages: Sequence[Inbound]) -> None:
+        if failures:
+            raise failures.pop()
+        await taken.take(messages)
+
+    made = MqttClient(Address.read(broker.url), sources(), take, lambda: next(TICKS), lambda: 0.0)
+    with caplog.at_level("CRITICAL"):
+        async with made:
+            await until(lambda: made.status.connected)
+            await publish(broker, range(3))
+            await until(lambda: sorted(set(taken.values)) == [0, 1, 2])
+    assert made.status.connects == 2
+
+
 async def test_mqtt_5_properties_of_a_message_are_read(broker: Mosquitto) -> None:
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
