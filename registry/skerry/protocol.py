@@ -13,7 +13,7 @@ from skerry import parts, pointer, times, topics
 from skerry.errors import SkerryError
 from skerry.headers import HeaderInvalid
 from skerry.ids import check_policy_id, check_thing_id, split_id
-from skerry.signals import Action, Command, Event, Json, Kind, Path, Response, Verb
+from skerry.signals import Action, Command, Event, Json, Kind, Micros, Path, Response, Verb
 from skerry.values import JsonFieldMissing, JsonInvalid, decode, name
 
 CONTENT_TYPE = "application/vnd.eclipse.ditto+json"
@@ -22,6 +22,7 @@ _VERBS = frozenset({"create", "retrieve", "modify", "merge", "delete"})
 _GROUPS: dict[Kind, str] = {"thing": "things", "policy": "policies"}
 _AS_JSON = frozenset({"requested-acks", "declared-acks", "put-metadata", "ditto-metadata"})
 """Headers whose values are JSON in an envelope."""
+_BOOLEAN = frozenset({"response-required", "dry-run"})
 
 
 class EnvelopePathUnknown(SkerryError):
@@ -140,6 +141,9 @@ def event_from(envelope: bytes | str | dict[str, Any]) -> Event:
     topic = topics.parse(text)
     if topic.criterion != "events" or topic.id is None:
         raise topics.SignalUnknown(topic=text, problem="it names no event of one entity")
+    revision = members.get("revision")
+    if not isinstance(revision, int):
+        raise JsonFieldMissing(name="revision", at="/")
     kind: Kind = "policy" if topic.group == "policies" else "thing"
     found = headers_from(members.get("headers"))
     observed = found.pop("skerry-observed", None)
@@ -147,14 +151,22 @@ def event_from(envelope: bytes | str | dict[str, Any]) -> Event:
         kind=kind,
         id=topic.id,
         action=cast("Action", topic.action),
-        revision=members["revision"],
-        timestamp=times.parse(members["timestamp"]),
+        revision=revision,
+        timestamp=_instant(_text(members, "timestamp"), "timestamp"),
         path=_path(_text(members, "path"), kind),
         value=members.get("value", UNSET),
         headers=found | {title: text for title, text in _own(members).items() if title not in _AS_JSON},
-        observed=None if observed is None else times.parse(observed),
+        observed=None if observed is None else _instant(observed, "skerry-observed"),
         metadata=members.get("metadata", UNSET),
     )
+
+
+def _instant(text: str, member: str) -> Micros:
+    """The instant in a member of an envelope."""
+    try:
+        return times.parse(text)
+    except ValueError as error:
+        raise AdaptableIllegal(problem=f"its {member} is no RFC 3339 time") from error
 
 
 def _own(members: dict[str, Any]) -> dict[str, str]:
@@ -312,4 +324,6 @@ def _shown(headers: Mapping[str, str]) -> dict[str, Any]:
     for title in _AS_JSON.intersection(shown):
         text = shown[title]
         shown[title] = list(ditto_headers.requested_acks(text)) if title.endswith("-acks") else decode(text)
+    for title in _BOOLEAN.intersection(shown):
+        shown[title] = ditto_headers.boolean(headers, title, default=True)
     return shown

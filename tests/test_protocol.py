@@ -1,0 +1,299 @@
+"""The Ditto Protocol: envelopes in and out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from skerry import protocol, things, topics
+from skerry.errors import SkerryError
+from skerry.signals import Command, Event, Held, Response
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "envelopes.json").read_text())
+NOW = 1_767_225_600_000_000
+SUBJECTS = ("nginx:ditto",)
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["name"])
+def test_an_envelope_comes_to_the_response_and_event_of_the_golden_case(case):
+    held = Held(kind="thing", id="ns:t1", revision=6, created=NOW, modified=NOW, document=case["held"])
+    if case["held"] is None:
+        held = Held(kind="thing", id="ns:t1", revision=6)
+    event = None
+    try:
+        command = protocol.command_from(msgspec.json.encode(case["envelope"]), SUBJECTS)
+        if command.verb == "retrieve":
+            response = things.retrieve(held, held.document, command)
+        else:
+            decision = things.decide(held, command, NOW, 100_000)
+            response, event = decision.response, decision.event
+        answer = protocol.response_envelope(command, response)
+    except SkerryError as error:
+        headers = protocol.headers_from(case["envelope"].get("headers"))
+        answer = protocol.error_envelope(error, case["envelope"].get("topic"), headers)
+        answer["value"] = {"status": error.status, "error": error.code}
+    assert answer == case["response"]
+    assert (None if event is None else protocol.event_envelope(event)) == case.get("event")
+
+
+segments = st.text(st.sampled_from("ab~Ж:"), min_size=1, max_size=3)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text("xy", max_size=2),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(segments, inner, max_size=2),
+    max_leaves=5,
+)
+part_paths = st.one_of(
+    st.just(()),
+    st.lists(segments, max_size=3).map(lambda rest: ("attributes", *rest)),
+    st.tuples(st.just("features"), segments),
+    st.lists(segments, max_size=2).map(lambda rest: ("features", "f", "properties", *rest)),
+)
+events = st.builds(
+    Event,
+    kind=st.just("thing"),
+    id=st.sampled_from(["ns:t1", ":t", "a.b:c:d", "x:Ж"]),
+    action=st.sampled_from(["created", "modified", "merged"]),
+    revision=st.integers(1, 10**9),
+    timestamp=st.integers(0, 2 * 10**15),
+    path=part_paths,
+    value=json_values,
+    headers=st.sampled_from(
+        [{}, {"correlation-id": "c"}, {"device": "x", "requested-acks": '["my:label"]', "ditto-originator": "nginx:u"}]
+    ),
+    observed=st.none() | st.integers(0, 2 * 10**15),
+    metadata=st.just(UNSET) | st.just({"a": 1}) | st.none(),
+)
+
+
+@given(events)
+def test_an_event_comes_back_from_its_envelope(event):
+    assert protocol.event_from(msgspec.json.encode(protocol.event_envelope(event))) == event
+
+
+def test_a_deletion_comes_back_without_a_value():
+    event = Event(kind="thing", id="ns:t1", action="deleted", revision=3, timestamp=NOW)
+    envelope = protocol.event_envelope(event)
+    assert (envelope["path"], "value" in envelope) == ("/", False)
+    assert protocol.event_from(envelope) == event
+
+
+def test_what_was_late_is_told_to_nobody():
+    event = Event(
+        kind="thing",
+        id="ns:t1",
+        action="merged",
+        revision=3,
+        timestamp=NOW,
+        path=("features", "f"),
+        late={"properties": {"a": 1}},
+        observed=5,
+        digest=7,
+    )
+    envelope = protocol.event_envelope(event)
+    assert envelope["value"] == {}
+    assert "late" not in str(envelope)
+    assert "digest" not in str(envelope)
+
+
+@given(st.sampled_from(["create", "modify", "merge", "delete", "retrieve"]), part_paths, json_values)
+def test_a_command_comes_back_from_its_envelope(verb, path, value):
+    envelope = {
+        "topic": f"ns/t1/things/twin/commands/{verb}",
+        "path": protocol.write_path(path, "thing"),
+        "value": value,
+    }
+    command = protocol.command_from(msgspec.json.encode(envelope), SUBJECTS)
+    assert (command.verb, command.id, command.path, command.value, command.headers) == (verb, "ns:t1", path, value, {})
+    assert (command.kind, command.subjects, command.topic) == ("thing", SUBJECTS, envelope["topic"])
+
+
+def test_headers_are_text_by_lower_case_name_and_ours_cannot_be_set():
+    given_headers = {
+        "Correlation-ID": "c",
+        "response-required": False,
+        "requested-acks": ["a:b:c"],
+        "Timeout": 5,
+        "ditto-sudo": True,
+        "Ditto-Originator": "x",
+        "none": None,
+    }
+    assert protocol.headers_from(given_headers) == {
+        "correlation-id": "c",
+        "response-required": "false",
+        "requested-acks": '["a:b:c"]',
+        "timeout": "5",
+    }
+    assert protocol.headers_from(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("envelope", "code"),
+    [
+        (b"", "json.format.invalid"),
+        (b"nonsense", "json.invalid"),
+        (b'{"topic":"\xff"}', "json.invalid"),
+        (b"[" * 5_000, "json.invalid"),
+        (b'{"topic":1e999}', "json.invalid"),
+        (b"[]", "protocoladapter:illegal.adaptable"),
+        ({}, "json.field.missing"),
+        ({"topic": 5}, "protocoladapter:illegal.adaptable"),
+        ({"topic": "ns/t1/things/twin/commands/modify", "value": 1}, "json.field.missing"),
+        ({"topic": "ns/t1/things/twin/commands/modify", "path": "/"}, "json.field.missing"),
+        (
+            {"topic": "ns/t1/things/twin/commands/modify", "path": "attributes", "value": 1},
+            "protocoladapter:invalid.path",
+        ),
+        (
+            {"topic": "ns/t1/things/twin/commands/modify", "path": "/attributes//a", "value": 1},
+            "protocoladapter:invalid.path",
+        ),
+        (
+            {"topic": "ns/t1/things/twin/commands/modify", "path": "/nothing", "value": 1},
+            "protocoladapter:unknown.path",
+        ),
+        ({"topic": "ns/t1/things/twin/commands/nothing", "path": "/", "value": 1}, "protocoladapter:unknown.command"),
+        ({"topic": "ns/t1/things/twin/commands/migrate", "path": "/", "value": 1}, "protocoladapter:unknown.command"),
+        ({"topic": "ns/t1/things/live/commands/modify", "path": "/", "value": 1}, "protocoladapter:unknown.channel"),
+        ({"topic": "ns/t1/things/dead/commands/modify", "path": "/", "value": 1}, "protocoladapter:unknown.channel"),
+        ({"topic": "ns/t1/things/twin/events/modified", "path": "/", "value": 1}, "protocoladapter:unknown.signal"),
+        ({"topic": "ns/t1/things/twin/nothing", "path": "/", "value": 1}, "protocoladapter:unknown.topicpath"),
+        ({"topic": "ns/t1", "path": "/", "value": 1}, "protocoladapter:unknown.topicpath"),
+        (
+            {"topic": "_/_/things/twin/commands/retrieve", "path": "/", "value": {"thingIds": []}},
+            "protocoladapter:unknown.topicpath",
+        ),
+        ({"topic": "1/t1/things/twin/commands/modify", "path": "/", "value": 1}, "things:id.invalid"),
+        ({"topic": "1/t1/policies/commands/modify", "path": "/", "value": 1}, "policies:id.invalid"),
+        ({"topic": "ns/t1/things/twin/commands/modify", "path": "/", "value": 1, "headers": []}, "json.invalid"),
+        (
+            {"topic": "ns/t1/things/twin/commands/modify", "path": "/", "value": 1, "headers": {"correlation-id": ""}},
+            "header.invalid",
+        ),
+        (
+            {"topic": "ns/t1/things/twin/commands/modify", "path": "/", "value": 1, "headers": {"a": "x" * 5_000}},
+            "headers.too.large",
+        ),
+    ],
+)
+def test_what_is_no_command_is_refused(envelope, code):
+    with pytest.raises(SkerryError) as error:
+        protocol.command_from(envelope, SUBJECTS)
+    assert error.value.code == code
+
+
+def test_a_placeholder_stands_for_the_id_in_the_value():
+    envelope = {"topic": "_/_/things/twin/commands/create", "path": "/", "value": {"thingId": "ns:t9"}}
+    assert protocol.command_from(envelope, ()).id == "ns:t9"
+
+
+def test_policies_have_no_channel_and_resources_keep_their_slashes():
+    envelope = {
+        "topic": "ns/p1/policies/commands/modify",
+        "path": "/entries/L/resources/thing:/features/x",
+        "value": {},
+    }
+    command = protocol.command_from(envelope, SUBJECTS)
+    assert (command.kind, command.id, command.path) == (
+        "policy",
+        "ns:p1",
+        ("entries", "L", "resources", "thing:/features/x"),
+    )
+    answer = protocol.response_envelope(command, Response(status=204))
+    assert (answer["topic"], answer["path"]) == (envelope["topic"], envelope["path"])
+
+
+def test_a_response_without_a_topic_of_its_own_gets_the_usual_one():
+    command = Command(verb="modify", id=":t1", subjects=(), path=("attributes",))
+    assert protocol.response_envelope(command, Response(status=204))["topic"] == "/t1/things/twin/commands/modify"
+
+
+@pytest.mark.parametrize(
+    ("topic", "about"),
+    [
+        (None, "unknown/unknown/things/twin/errors"),
+        ("nonsense", "unknown/unknown/things/twin/errors"),
+        ("ns/t1/things/live/messages/a/b", "ns/t1/things/live/errors"),
+        ("ns/p1/policies/commands/modify", "ns/p1/policies/errors"),
+    ],
+)
+def test_errors_are_about_the_entity_of_the_topic(topic, about):
+    envelope = protocol.error_envelope(
+        things.ThingNotAccessible(thing_id="a:b", headers={"etag": '"x"'}),
+        topic,
+        {"correlation-id": "c", "if-match": "*"},
+    )
+    assert (envelope["topic"], envelope["path"], envelope["status"]) == (about, "/", 404)
+    assert envelope["headers"] == {
+        "correlation-id": "c",
+        "etag": '"x"',
+        "content-type": "application/json",
+        "version": 2,
+    }
+    assert envelope["value"]["error"] == "things:thing.notfound"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ns/t1/things/twin/commands/modify",
+        "/t1/things/twin/events/merged",
+        "_/_/things/twin/commands/retrieve",
+        "ns/_/things/twin/commands/retrieve",
+        "ns/n/things/live/messages/a/b/c",
+        "ns/n/things/twin/acks/my:label",
+        "ns/n/things/twin/acks",
+        "ns/n/things/twin/errors",
+        "_/_/things/twin/search/subscribe",
+        "ns/n/things/twin/streaming/subscribeForPersistedEvents",
+        "ns/pol/policies/announcements/subjectDeletion",
+        "_/_/policies/commands/checkPermissions",
+        "_/c1/connections/announcements/opened",
+    ],
+)
+def test_topics_are_taken_apart_and_put_together(text):
+    assert topics.write(topics.parse(text)) == text
+
+
+def test_an_event_s_topic_needs_a_known_action():
+    with pytest.raises(topics.EventUnknown):
+        topics.parse("ns/n/things/twin/events/changed")
+
+
+def test_acks_come_back_from_their_envelopes():
+    for ack in (
+        protocol.Ack(id="ns:t1", label="my:label", status=200, value={"a": 1}, headers={"correlation-id": "c"}),
+        protocol.Ack(id="ns:t1", status=424, value={"my:label": {"status": 408}}),
+        protocol.Ack(id="ns:t1", label="my:label", status=204),
+    ):
+        assert protocol.ack_from(msgspec.json.encode(protocol.ack_envelope(ack))) == ack
+
+
+@pytest.mark.parametrize(
+    ("envelope", "code"),
+    [
+        ({"topic": "ns/t1/things/twin/acks/abc", "path": "/"}, "json.field.missing"),
+        ({"topic": "ns/t1/things/twin/acks/a", "path": "/", "status": 200}, "acknowledgement:label.invalid"),
+        ({"topic": "ns/t1/things/twin/commands/modify", "path": "/", "status": 200}, "protocoladapter:unknown.signal"),
+    ],
+)
+def test_what_is_no_ack_is_refused(envelope, code):
+    with pytest.raises(SkerryError) as error:
+        protocol.ack_from(envelope)
+    assert error.value.code == code
+
+
+def test_what_is_no_event_is_refused():
+    with pytest.raises(topics.SignalUnknown):
+        protocol.event_from({"topic": "ns/t1/things/twin/commands/modify", "path": "/"})
+    for envelope in (
+        {"topic": "ns/t1/things/twin/events/modified", "path": "/"},
+        {"topic": "ns/t1/things/twin/events/modified", "path": "/", "revision": 1, "timestamp": "nonsense"},
+    ):
+        with pytest.raises(SkerryError):
+            protocol.event_from(envelope)
