@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
+import duckdb
 import pytest
 
 from skerry.errors import SkerryError
@@ -191,3 +193,90 @@ async def test_an_embedded_store_in_use_is_refused_and_named(tmp_path: Path) -> 
     with pytest.raises(SeriesUnavailable, match=r"s\.duckdb"):
         async with DuckSeries(tmp_path / "s.duckdb"):
             pass
+
+
+async def test_a_killed_process_leaves_each_sample_once_and_the_cursor_with_it(tmp_path: Path) -> None:
+    script = """
+import asyncio, sys
+from pathlib import Path
+from skerry_adapters.series.duckdb import DuckSeries
+from skerry_adapters.series.ports import Sample
+
+async def main():
+    async with DuckSeries(Path(sys.argv[1])) as series:
+        upto = await series.cursor()
+        while True:
+            upto += 500
+            await series.write([Sample("a:b", "/features/f/properties/x", n, n, n * 1.1) for n in range(upto - 500, upto)], upto)
+            print(upto, flush=True)
+
+asyncio.run(main())
+"""
+    path = tmp_path / "s.duckdb"
+    query = Query(thing="a:b", path=PATH, start=0, end=10**12, step=10**12, agg="count")
+    for commits in (3, 17, 40):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, str(path), stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        told = 0
+        for _ in range(commits):
+            told = int(await asyncio.wait_for(process.stdout.readline(), 30))
+        process.kill()
+        rest = await process.stdout.read()
+        await process.wait()
+        told = int((rest.splitlines() or [str(told).encode()])[-1])
+        async with DuckSeries(path) as series:
+            upto = await series.cursor()
+            assert upto in {told, told + 500}
+            assert (await series.query(query)).rows == [(0, upto)]
+            async with duckdb_count(path) as rows:
+                assert rows == upto
+
+
+@asynccontextmanager
+async def duckdb_count(path: Path) -> AsyncIterator[int]:
+    """The rows of the table itself, duplicates included, seen by a second connection of this process."""
+    connection = duckdb.connect(str(path), config=DuckSeries(path).config)
+    try:
+        ((count,),) = connection.execute("SELECT count(*) FROM samples").fetchall()
+        yield count
+    finally:
+        connection.close()
+
+
+async def test_a_full_disk_is_cured_by_room_alone(tmp_path: Path) -> None:
+    script = """
+import asyncio, resource, sys
+from pathlib import Path
+from skerry_adapters.series.duckdb import DuckSeries
+from skerry_adapters.series.ports import Query, Sample, SeriesUnavailable
+
+PATH = "/features/f/properties/x"
+
+def batch(number):
+    return [Sample("a:b", PATH, n, n, n * 1.1234567) for n in range(number * 2000, number * 2000 + 2000)]
+
+async def main():
+    folder = Path(sys.argv[1])
+    async with DuckSeries(folder / "s.duckdb") as series:
+        await series.write(batch(0), 1)
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, unlimited[1]))
+        for _ in range(3):
+            try:
+                await series.write(batch(1), 2)
+            except SeriesUnavailable as error:
+                assert "too large" in str(error), error
+            else:
+                raise AssertionError("a write without room")
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        await series.write(batch(1), 2)
+        page = await series.query(Query(thing="a:b", path=PATH, start=0, end=10**9, step=10**9, agg="count"))
+        assert page.rows == [(0, 4000)], page
+        assert await series.cursor() == 2
+
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(tmp_path))
+    assert await asyncio.wait_for(process.wait(), 60) == 0

@@ -55,7 +55,7 @@ class DuckSeries:
     def __init__(self, path: Path, *, memory: str = "512MB", threads: int = 2) -> None:
         """`memory` and `threads`: the most that DuckDB may take; what does not fit spills to a folder beside the file."""
         self._path = path
-        self._config: dict[str, str | bool | int | float | list[str]] = {
+        self.config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory,
             "threads": threads,
             "temp_directory": str(path.with_suffix(".tmp")),
@@ -118,7 +118,7 @@ class DuckSeries:
         """The connection; a new one where there is none or a failure has ended the last."""
         with self._opening:
             if self._connection is None:
-                connection = duckdb.connect(str(self._path), config=self._config)
+                connection = duckdb.connect(str(self._path), config=self.config)
                 try:
                     connection.execute(_SCHEMA)
                     self._things = dict(connection.execute("SELECT name, no FROM things").fetchall())
