@@ -204,8 +204,8 @@ def _length(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _properties(data: bytes) -> tuple[Properties, int]:
-    found = Properties(PacketTypes.PUBLISH)
-    _, size = found.unpack(data)
+    found = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it bare
+    _, size = found.unpack(data)  # type: ignore[no-untyped-call]  # likewise
     return found, size
 
 
