@@ -74,7 +74,7 @@ def _telemetry(held: Held, document: dict[str, Any], command: Command, now: Micr
         _check_conditions(held, command, pointer.get(document, path))
     late: Json | UnsetType = UNSET
     times, observed = held.observed.get(path[1]), command.observed
-    if times is not None and observed is not None:
+    if times and observed is not None and max(times.values()) > observed:
         properties: dict[str, Any] = value["properties"]
         behind = {key: member for key, member in properties.items() if times.get(key, observed) > observed}
         if behind:

@@ -94,7 +94,9 @@ def check(value: Json, depth: int = 0) -> None:  # noqa: C901 - one branch per t
         depth += 1
         for key, member in value.items():
             check_key(key)
-            check(member, depth)
+            simple = type(member)
+            if not (simple is float and member - member == 0.0) and simple is not str and simple is not bool:
+                check(member, depth)
     elif kind is list:
         if depth >= DEPTH_LIMIT:
             raise JsonInvalid(at="/", problem=f"it is nested deeper than {DEPTH_LIMIT} levels")
