@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -51,7 +52,8 @@ class Edge:
         """`cors_origins`: comma separated, or `*`."""
         self._routes = routes
         self._users = users
-        self._new_id = new_id
+        self._run = new_id()
+        self._numbers = itertools.count(1)
         self._measure = measure
         self._origins = {origin.strip() for origin in cors_origins.split(",") if origin.strip()}
         self._trust = trust_pre_authenticated
@@ -111,7 +113,7 @@ class Edge:
         """Headers of every answer."""
         correlation = request.ditto.get("correlation-id")
         if not correlation:
-            correlation = request.ditto["correlation-id"] = self._new_id()
+            correlation = request.ditto["correlation-id"] = f"{self._run}-{next(self._numbers)}"
         headers = [(b"correlation-id", correlation.encode()), NOSNIFF]
         if "x-correlation-id" in request.edge:
             headers.append((b"x-correlation-id", request.edge["x-correlation-id"].encode()))

@@ -189,7 +189,8 @@ class Request:
     async def body(self, limit: int) -> bytes:
         """Read the body. Raises BodyTooLarge as soon as it is known to be, ClientGone when it breaks off, BodyLate."""
         announced = self.edge.get("content-length", "")
-        if announced.isdigit() and int(announced) > limit:
+        length = int(announced) if announced.isdigit() and "transfer-encoding" not in self.edge else -1
+        if length > limit:
             raise BodyTooLarge(limit=limit)
         chunks: list[bytes] = []
         size = 0
@@ -201,7 +202,7 @@ class Request:
             size += len(chunk)
             if size > limit:
                 raise BodyTooLarge(limit=limit)
-            if not message.get("more_body"):
+            if size == length or not message.get("more_body"):
                 self.body_done = True
                 return b"".join((*chunks, chunk)) if chunks else chunk
             chunks.append(chunk)

@@ -95,11 +95,6 @@ async def run_http(app: Litestar, settings: Settings, started: Callable[[str, in
         await asyncio.shield(serving)
     finally:
         server.interrupt()
-        await edge_of(app).finish(GRACE_SECONDS)
+        if isinstance(app.asgi_handler, Edge):
+            await app.asgi_handler.finish(GRACE_SECONDS)
         await asyncio.wait({serving}, timeout=STOP_SECONDS)
-
-
-def edge_of(app: Litestar) -> Edge:
-    """The application's outermost layer."""
-    assert isinstance(app.asgi_handler, Edge)
-    return app.asgi_handler
