@@ -226,15 +226,18 @@ def test_watch_names_a_server_that_is_away(tmp_path: Path) -> None:
     assert f"127.0.0.1:{port}" in done.stderr
 
 
+@pytest.mark.parametrize("trouble", ["", "8 s old, trying again. " + "No server answers. " * 20])
 @pytest.mark.parametrize(("count", "width", "height"), [(3, 80, 24), (60, 80, 24), (500, 240, 60), (0, 80, 24)])
-def test_the_screen_of_watch_is_never_taller_than_the_terminal(count: int, width: int, height: int) -> None:
+def test_the_screen_of_watch_is_never_taller_than_the_terminal(
+    count: int, width: int, height: int, trouble: str
+) -> None:
     rows = [
         Row(id=f"demo:T{n:03}", status="operating", power=3370.0, rated=3370.0, wind=12.3, direction=250.0, age=1.0)
         for n in range(count)
     ]
     out = StringIO()
     console = Console(width=width, height=height, file=out)
-    console.print(_screen("http://127.0.0.1:8080", rows, "", width, height))
+    console.print(_screen("http://127.0.0.1:8080", rows, trouble, width, height))
     lines = out.getvalue().splitlines()
     assert len(lines) <= height
     assert f"{count} things" in lines[-1]

@@ -56,6 +56,7 @@ def demo(
         settings,
         http_host="127.0.0.1",
         mqtt_host="127.0.0.1",
+        mqtt_url=None,
         users_file=None,
         login_user=ACCOUNTS[0][0],
         login_password=ACCOUNTS[0][1],

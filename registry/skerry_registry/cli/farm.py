@@ -8,11 +8,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import urlencode
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,10 +23,11 @@ from skerry_adapters.farm import replay as replaying
 from skerry_adapters.farm import simulate as simulating
 from skerry_adapters.farm.curves import TURBINES
 from skerry_adapters.farm.scada import PRESETS, Preset, Recording, wide
-from skerry_registry.cli.given import broker_of
+from skerry_registry.cli.given import broker_of, client_of
 from skerry_registry.settings import Settings
 
 _PARENT_DEATH = 1
+_LOOK_AFTER = 5.0
 
 
 class OptionInvalid(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
@@ -73,8 +75,10 @@ def simulate(
         die_with(parent)
     console = Console(stderr=True)
     with stopping() as stop, console.status(f"Connecting to {broker.where} …") if not quiet else _silence() as status:
+        present = Presence(settings, list(simulating.farm_of(scene).things()), console)
 
         def show(report: simulating.Report) -> None:
+            present()
             if status is not None:
                 status.update(_sentence(scene, report))
 
@@ -90,6 +94,40 @@ def simulate(
     if report.undelivered:
         console.print(f"{report.undelivered:,} records were not acknowledged.", style="red")
         sys.exit(1)
+
+
+class Presence:
+    """Looks once, a few seconds after the start, whether the server has made the things; says so where it has not."""
+
+    def __init__(self, settings: Settings, ids: Sequence[str], console: Console) -> None:
+        self._settings = settings
+        self._ids = sorted({ids[0], ids[-1]})
+        self._console = console
+        self._due = time.monotonic() + _LOOK_AFTER
+
+    def __call__(self) -> None:
+        """Look, when it is time; without a login, or a server within reach of HTTP, there is nothing to be seen."""
+        if time.monotonic() < self._due or self._settings.login_user is None:
+            return
+        self._due = float("inf")
+        client = client_of(self._settings)
+        try:
+            found = {
+                thing["thingId"] for thing in client.get(f"/api/2/things?{urlencode({'ids': ','.join(self._ids)})}")[0]
+            }
+        except SkerryError:
+            return
+        finally:
+            client.close()
+        for thing_id in self._ids:
+            if thing_id not in found:
+                self._console.print(
+                    f"{thing_id} is not at {client.url}: does the server take in ditto/# from this broker, and may "
+                    f"{self._settings.login_user} read it? `skerry dead-letters list` may tell.",
+                    style="yellow",
+                    soft_wrap=True,
+                    highlight=False,
+                )
 
 
 def preset_of(name: str | None, pattern: str, signals: list[str], time_column: str) -> Preset:
@@ -143,10 +181,12 @@ def replay(
         highlight=False,
         soft_wrap=True,
     )
+    present = Presence(settings, recording.ids, console)
     with stopping() as stop, bar:
         task = bar.add_task("replay", total=recording.total(), rate=0.0)
 
         def show(progress: replaying.Progress) -> None:
+            present()
             away = "" if progress.connected else " [red]broker away[/]"
             shown = datetime.fromtimestamp(progress.moment / 1000, UTC)
             bar.update(

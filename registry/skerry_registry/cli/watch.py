@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 from msgspec import Struct
@@ -44,18 +45,23 @@ def watch(client: Client, *, namespace: str | None, interval: float, once: bool)
         rows = look(client, namespace, time.time())
         console.print(_table(rows), _totals(rows), sep="\n")
         return
-    rows = []
-    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
-        trouble, since = "", time.monotonic()
-        while True:
-            try:
-                rows, trouble, since = look(client, namespace, time.time()), "", time.monotonic()
-            except SkerryError as error:
-                if isinstance(error, ServerRefused) and not rows:
-                    raise
-                trouble = f"{error.text} Trying again; the table is {time.monotonic() - since:.0f} s old."
-            live.update(_screen(client.url, rows, trouble, console.width, console.height), refresh=True)
-            time.sleep(interval)
+    with suppress(KeyboardInterrupt), Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        _follow(client, namespace, interval, live)
+
+
+def _follow(client: Client, namespace: str | None, interval: float, live: Live) -> NoReturn:
+    """Draw until Ctrl-C; a server that goes away is told, and looked for."""
+    rows: list[Row] = []
+    trouble, since = "", time.monotonic()
+    while True:
+        try:
+            rows, trouble, since = look(client, namespace, time.time()), "", time.monotonic()
+        except SkerryError as error:
+            if isinstance(error, ServerRefused) and not rows:
+                raise
+            trouble = f"{time.monotonic() - since:.0f} s old, trying again. {error.text}"
+        live.update(_screen(client.url, rows, trouble, live.console.width, live.console.height), refresh=True)
+        time.sleep(interval)
 
 
 def look(client: Client, namespace: str | None, now: float) -> list[Row]:
@@ -108,8 +114,9 @@ def _screen(url: str, rows: Sequence[Row], trouble: str, width: int, height: int
     grid = Table.grid(padding=(0, 3))
     grid.add_row(*(_table(fits[start : start + tall]) for start in range(0, max(len(fits), 1), tall)))
     rest = f"  … and {len(rows) - len(fits)} more" if len(rows) > len(fits) else ""
-    head = Text.assemble((f"{url}  ", "dim"), (trouble, "bold red") if trouble else ("Ctrl-C leaves", "dim"))
-    return Group(head, grid, Text.assemble(_totals(rows), (rest, "yellow")))
+    told = (trouble, "bold red") if trouble else (f"{url}  Ctrl-C leaves", "dim")
+    head = Text.assemble(told, no_wrap=True, overflow="ellipsis")
+    return Group(head, grid, Text.assemble(_totals(rows), (rest, "yellow"), no_wrap=True, overflow="ellipsis"))
 
 
 def _table(rows: Iterable[Row]) -> Table:
