@@ -50,6 +50,14 @@ class Served:
             writer.close()
             await writer.wait_closed()
 
+    async def refuses(self, request: bytes) -> bool:
+        """Send the bytes and nothing more; whether the server hangs up or answers with an error."""
+        try:
+            answer = await self.raw(request, end=True)
+        except asyncio.IncompleteReadError as error:
+            return not error.partial
+        return int(answer.split(b" ", 2)[1]) >= 400
+
 
 def users_in(folder: Path) -> Users:
     """ditto/ditto, eve/eve and devops/devops."""

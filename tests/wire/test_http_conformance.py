@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import httpx
@@ -34,9 +36,9 @@ class Case(NamedTuple):
     status: int
     error: str | None = None
     body: Any = ...
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
     value: Any = ...
-    has: dict[str, str] = {}
+    has: Mapping[str, str] = MappingProxyType({})
 
 
 READS = [
@@ -228,7 +230,7 @@ def faults(case: Case, answer: httpx.Response, thing_id: str, server: Served) ->
         found.append(f"{answer.status_code}, not {case.status}: {answer.text[:200]}")
     elif answer.status_code >= 400 and case.value is ...:
         body = answer.json()
-        if body["status"] != case.status or not body["message"] or not (case.error in {None, body["error"]}):
+        if body["status"] != case.status or not body["message"] or case.error not in {None, body["error"]}:
             found.append(f"{body}, not {case.error}")
     if case.status in {202, 204, 304} and answer.content:
         found.append(f"a body: {answer.text}")

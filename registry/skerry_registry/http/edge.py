@@ -23,7 +23,10 @@ from skerry_registry.users import DEVOPS, Caller, Users
 
 log = logging.getLogger(__name__)
 
-PUBLIC = {b"/alive", b"/ready", b"/health", b"/openapi.json", b"/apidoc", b"/apidoc/", b"/apidoc/2", b"/favicon.ico"}
+PUBLIC = {
+    *(b"/alive", b"/ready", b"/health", b"/openapi.json"),
+    *(b"/apidoc", b"/apidoc/", b"/apidoc/2", b"/apidoc/apidoc.css", b"/apidoc/apidoc.js"),
+}
 """Paths without a login."""
 OPERATIONS = (b"/metrics", b"/devops")
 METHODS = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
