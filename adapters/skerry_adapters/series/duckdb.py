@@ -35,7 +35,11 @@ _KEPT = """
 SELECT time, arg_max(kind, rowid) AS kind, arg_max_null(number, rowid) AS number, arg_max_null(text, rowid) AS text
 FROM samples WHERE thing = $thing AND path = $path AND time >= $start AND time < $end GROUP BY time
 """
-_RAW = f"SELECT time, kind, number, text FROM ({_KEPT}) ORDER BY time"  # noqa: S608 - constants
+_RAW = """
+SELECT time, kind, number, text FROM samples
+WHERE thing = $thing AND path = $path AND time >= $start AND time < $end
+ORDER BY time {order}, rowid {order} LIMIT {limit}
+"""
 _NUMERIC = {
     "avg": "avg(number)",
     "min": "min(number)",
@@ -163,22 +167,25 @@ class DuckSeries:
         self._upto = upto
 
     def _insert(self, connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample]) -> None:
+        things = self._numbers(connection, "things", self._things, [sample.thing for sample in samples])
+        paths = self._numbers(connection, "paths", self._paths, [sample.path for sample in samples])
+        order = np.lexsort((paths, things))  # stable; neighbours of one series are faster to find and smaller to store
         values = [sample.value for sample in samples]
         kinds = np.frombuffer(bytes([_KINDS[kind] for kind in map(type, values)]), np.uint8)
         batch: dict[str, np.ndarray[Any, Any]] = {
-            "thing": self._numbers(connection, "things", self._things, [sample.thing for sample in samples]),
-            "path": self._numbers(connection, "paths", self._paths, [sample.path for sample in samples]),
-            "time": np.array([sample.time for sample in samples], np.int64),
-            "learned": np.array([sample.learned for sample in samples], np.int64),
-            "kind": kinds,
+            "thing": things[order],
+            "path": paths[order],
+            "time": np.array([sample.time for sample in samples], np.int64)[order],
+            "learned": np.array([sample.learned for sample in samples], np.int64)[order],
+            "kind": kinds[order],
         }
         number, text = "number", "NULL"
         if _TEXT in kinds:
             number, text = "CASE WHEN kind < 2 THEN number END", "text"
-            batch["number"] = np.array([0.0 if type(v) is str else v for v in values], np.float64)
-            batch["text"] = np.array([v if type(v) is str else None for v in values], object)
+            batch["number"] = np.array([0.0 if type(v) is str else v for v in values], np.float64)[order]
+            batch["text"] = np.array([v if type(v) is str else None for v in values], object)[order]
         else:
-            batch["number"] = np.array(values, np.float64)
+            batch["number"] = np.array(values, np.float64)[order]
         connection.execute(f"INSERT INTO samples SELECT thing, path, time, learned, kind, {number}, {text} FROM batch")  # noqa: S608 - constants
 
     def _numbers(
@@ -232,8 +239,17 @@ class DuckSeries:
                 facts["start"] = max(query.start, int(query.after) + 1)
             else:
                 facts["end"] = min(query.end, int(query.after))
-        found = self._reading.execute(f"{_RAW} {query.order} LIMIT {query.limit + 1}", facts).fetchall()
-        return page_of(query, [(time, _restore(kind, number, text)) for time, kind, number, text in found])
+        wanted_rows = query.limit + 1
+        room = wanted_rows + 100
+        while True:
+            found = self._reading.execute(_RAW.format(order=query.order, limit=room), facts).fetchall()
+            rows: dict[Micros, Value | None] = {}
+            for time, kind, number, text in found:
+                if query.order == "asc" or time not in rows:
+                    rows[time] = _restore(kind, number, text)
+            if len(found) < room or len(rows) > wanted_rows:  # the last time may have later writes behind the limit
+                return page_of(query, list(rows.items())[:wanted_rows])
+            room *= 4
 
     def _aggregate(
         self, query: Query, facts: dict[str, Any], run: tuple[int, int, int], values: dict[Micros, Value | None]
