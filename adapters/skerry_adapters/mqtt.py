@@ -171,7 +171,9 @@ class MqttClient:
             connects = self.status.connects
             try:
                 await self._session()
-            except (OSError, TimeoutError, WireBroken) as error:
+            except Exception as error:  # the edge's outermost loop: whatever it was, connect anew
+                if not isinstance(error, OSError | TimeoutError):
+                    log.exception("mqtt client failed")
                 self._note(False, str(error) or "no answer in time")
                 lost = 0 if self.status.connects > connects else lost + 1
                 if not self._spoken and self._refused_version(error, lost):
@@ -327,18 +329,22 @@ class MqttClient:
             client.loop_write()
 
     def _readable(self, client: Client, wire: Wire) -> None:
+        """Something has arrived. The edge's outermost loop: what cannot be read ends the connection, which is made anew."""
         try:
-            messages, released = wire.read()
-        except (WireBroken, IndexError, ValueError) as error:
+            self._read(client, wire)
+        except Exception as error:
+            log.warning("mqtt connection unreadable", exc_info=not isinstance(error, WireBroken | IndexError))
             self.status.error = f"the broker sent what is not MQTT: {error}"
-            self._closed.set()
             asyncio.get_running_loop().remove_reader(wire.fileno())
-            return
+            self._closed.set()
+
+    def _read(self, client: Client, wire: Wire) -> None:
+        messages, released = wire.read()
         if messages:
             self._arrived(messages)
         if released:
             self._recorded.difference_update(released)
-            wire.write(b"".join(PUBCOMP + mid.to_bytes(2) for mid in released))
+            wire.write(b"".join([PUBCOMP + mid.to_bytes(2) for mid in released]))
         if wire.ended:
             asyncio.get_running_loop().remove_reader(wire.fileno())
         while wire.for_paho and client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -394,16 +400,14 @@ class MqttClient:
         self._pump()
 
     async def _settle(self, seconds: float | None) -> None:
-        """Wait for the batches under way; those that take longer than `seconds` (None: than we stay) are given up."""
-        leaving = asyncio.create_task(self._leaving.wait())
-        try:
-            while self._tasks and not (seconds is None and leaving.done()):
-                watched = set(self._tasks) if seconds is not None else {*self._tasks, leaving}
-                done, _ = await asyncio.wait(watched, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-                if not done:
-                    break
-        finally:
+        """Wait for the batches under way; those that take longer than `seconds` (None: than until we leave) are given up."""
+        if seconds is None:
+            leaving = asyncio.create_task(self._leaving.wait())
+            while self._tasks and not leaving.done():
+                await asyncio.wait({*self._tasks, leaving}, return_when=asyncio.FIRST_COMPLETED)
             leaving.cancel()
+        elif self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=seconds)
         given_up = list(self._tasks)
         for task in given_up:
             task.cancel()

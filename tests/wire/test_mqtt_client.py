@@ -325,6 +325,20 @@ async def test_a_broker_that_only_speaks_3_1_1_is_spoken_to_in_3_1_1(refusal: by
         assert heard[-1] == 4
 
 
+async def test_a_broker_that_talks_nonsense_is_left_and_met_again(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    heard: list[int] = []
+    nonsense = [b"\x30\xff\xff\xff\xff\xff", b"\x32\x01a", b"\xf0\x00", b"\x90\x01\x00", b""]
+
+    async def answer(_connect: bytes) -> bytes:
+        return b"\x20\x02\x00\x00" + (nonsense.pop(0) if len(nonsense) > 1 else b"")
+
+    server = await serve_old_broker(port, heard, answer)
+    address = structs.replace(Address.read(f"mqtt://127.0.0.1:{port}"), protocol=4)
+    async with server, MqttClient(address, sources(), Taken().take, lambda: next(TICKS), lambda: -0.4) as made:
+        await until(lambda: made.status.connects == 5 and made.status.connected)
+
+
 async def test_messages_come_over_3_1_1_as_well(broker: Mosquitto) -> None:
     taken = Taken()
     address = structs.replace(Address.read(broker.url), protocol=4)
