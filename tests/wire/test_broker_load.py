@@ -74,6 +74,24 @@ async def test_a_connected_client_whose_queue_is_full_is_told_and_closed() -> No
         await reader.close()
 
 
+async def test_all_queues_together_are_bounded() -> None:
+    session = {"session_expiry_interval": 60}
+    async with serving(limits=Limits(queued_bytes_of_all=5_000)) as broker:
+        for number in range(4):
+            reader = await Dialog.open(broker, f"r{number}", properties=session)
+            await reader.subscribe("a", 1)
+            await reader.close()
+        await until(lambda: not broker.status().connections, "the readers to be gone")
+        for _ in range(3):
+            await broker.publish("a", PAYLOAD, 1)
+        assert broker.status().queued == 5
+        again = await Dialog.open(broker, "r0", clean=True, properties=session)
+        assert broker.status().queued == 3
+        await broker.publish("a", PAYLOAD, 1)
+        assert broker.status().queued == 5
+        await again.close()
+
+
 async def test_a_device_that_sends_more_than_is_taken_is_read_no_further() -> None:
     take = Taker()
     take.gate.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from skerry_adapters.broker.packets import (
     Disconnect,
     Filter,
     Pingreq,
+    Pingresp,
     Puback,
     Pubcomp,
     Publish,
@@ -148,6 +150,33 @@ async def test_sessions_end_when_their_time_is_over(tmp_path: Path) -> None:
     now += 200_000_000
     async with serving(tmp_path, clock=lambda: now) as broker:
         await until(lambda: broker.status().sessions == 0, "the long session to end")
+
+
+async def test_a_full_disk_withholds_acknowledgements_until_there_is_room(tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    async with serving(tmp_path) as broker:
+        reader = await Dialog.open(broker, "r", properties=LONG)
+        await reader.subscribe("a", 1)
+        device = await Dialog.open(broker, "d")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            device.send(*(Publish("a", bytes(50_000), 1, mid=mid) for mid in range(1, 11)))
+            await until(lambda: broker.status().failing is not None, "the disk to be full")
+            device.send(Pingreq())
+            acknowledged = 0
+            while not isinstance(packet := await device.receive(), Pingresp):
+                assert isinstance(packet, Puback)
+                acknowledged += 1
+            assert acknowledged < 10
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        for _ in range(10 - acknowledged):
+            await device.expect(Puback)
+        for _ in range(10):
+            reader.send(Puback((await reader.expect(Publish)).mid))
+        assert broker.status().failing is None
+        await reader.close()
+        await device.close()
 
 
 @contextmanager

@@ -150,6 +150,16 @@ async def test_strangers_are_refused(version: int) -> None:
         assert broker.status().sessions == 0
 
 
+async def test_a_login_that_breaks_is_refused() -> None:
+    async def broken(name: str, password: str) -> tuple[str, ...] | None:
+        raise RuntimeError(name)
+
+    async with serving(authenticate=broken) as broker:
+        client = await Dialog.open(broker)
+        assert client.connack.reason == Reason.UNAVAILABLE
+        await client.close()
+
+
 async def test_packets_sent_with_connect_wait_for_the_login() -> None:
     take = Taker()
     async with serving(take=take) as broker:

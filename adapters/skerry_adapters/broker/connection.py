@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -89,6 +90,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accepted."""
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.broker.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -151,6 +153,19 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
             else:
                 self._transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Look after silent clients, now and then."""
+        silent = now - self.heard
+        if self.closed:
+            if silent > self.broker.limits.connect_seconds and self._transport is not None:
+                self._transport.abort()
+        elif self.open:
+            if self.keepalive and not self.paused and silent > 1.5 * self.keepalive:
+                log.info("mqtt client silent", extra={"client": self._name})
+                self.close(Reason.KEEP_ALIVE_TIMEOUT)
+        elif self._login is None and silent > self.broker.limits.connect_seconds:
+            self.close(Reason.UNSPECIFIED)
 
     def regulate(self) -> None:
         """Read, unless too much of this client's or of everybody's waits for `take`, or it reads no answers."""
@@ -279,7 +294,11 @@ class Connection(asyncio.Protocol):
 
     async def _log_in(self, packet: Connect) -> None:
         """Authenticate, find the session, answer, go on with what waited."""
-        refusal = await self._admit(packet)
+        try:
+            refusal = await self._admit(packet)
+        except Exception:
+            log.exception("mqtt login failed", extra={"user": packet.username, "client": packet.client_id})
+            refusal = Reason.UNAVAILABLE
         self._login = None
         if self.closed:
             return

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from skerry.signals import Clock, Micros
 from skerry_adapters.broker import storage as db
 from skerry_adapters.broker.packets import Filter, Properties
-from skerry_adapters.broker.sessions import Delivery, Limits, Message, Session, Subscription
+from skerry_adapters.broker.sessions import Delivery, Hoard, Limits, Message, Session, Subscription
 from skerry_adapters.broker.storage import Kept, Storage
 from skerry_adapters.broker.topics import FilterTree, TopicTree, split_share
 
@@ -47,6 +47,7 @@ class Router:
         self._tree: FilterTree[Session | Share, Subscription | None] = FilterTree()
         self._shares: dict[tuple[str, str], Share] = {}
         self._found: dict[str, list[tuple[Session | Share, Subscription | None]]] = {}
+        self._hoard = Hoard()
         self._retained_bytes = 0
         self._next = 1
 
@@ -80,11 +81,11 @@ class Router:
         """End a session."""
         if session.dead:
             return
-        session.dead = True
         for pattern in list(session.subscriptions):
             self._remove(session, pattern)
         if session.expiry:
             self._storage.drop_session(session.number)
+        session.end()
         self.dropped += session.dropped
         session.dropped = 0
         if self.sessions.get((session.user, session.client_id)) is session:
@@ -186,7 +187,9 @@ class Router:
 
     def _session(self, number: int, user: str, client_id: str) -> Session:
         """A session in its place."""
-        session = Session(number, user, client_id, storage=self._storage, clock=self._clock, limits=self._limits)
+        session = Session(
+            number, user, client_id, storage=self._storage, clock=self._clock, limits=self._limits, hoard=self._hoard
+        )
         self.sessions[(user, client_id)] = session
         return session
 

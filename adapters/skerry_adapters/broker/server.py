@@ -264,22 +264,18 @@ class Broker:
     async def _deal(self, batch: list[Arrival], before: asyncio.Task[None] | None) -> None:
         """Take a batch; then, after the batch before it, route and acknowledge it."""
         messages = [_inbound(*arrival) for arrival in batch if arrival[4] is Reason.SUCCESS and arrival[5]]
-        taken = True
         try:
             if messages:
                 await self._take(messages)
-        except Exception:
-            log.exception("mqtt messages not taken", extra={"messages": len(messages)})
-            taken = False
-        if before is not None and not before.done():
-            await asyncio.wait({before})
-        if taken:
+            if before is not None and not before.done():
+                await asyncio.wait({before})
             planned, stored = self._plan(batch)
             if stored:
                 await self.storage.settled()
             self._deliver(planned)
             self._acknowledge(batch)
-        else:
+        except Exception:
+            log.exception("mqtt messages not taken", extra={"messages": len(messages)})
             self._abandon(batch)
         self.waiting_bytes -= sum(len(arrival[2].payload) for arrival in batch)
         self._flush()
@@ -349,15 +345,7 @@ class Broker:
         now = self.loop.time()
         self._timer = self.loop.call_later(TICK_SECONDS, self._tick)
         for connection in list(self.connections):
-            silent = now - connection.heard
-            if connection.open:
-                if connection.keepalive and not connection.paused and silent > 1.5 * connection.keepalive:
-                    log.info(
-                        "mqtt client silent", extra={"client": connection.session and connection.session.client_id}
-                    )
-                    connection.close(Reason.KEEP_ALIVE_TIMEOUT)
-            elif silent > self.limits.connect_seconds:
-                connection.close(Reason.UNSPECIFIED)
+            connection.sweep(now)
         for session, (due, will) in list(self._wills.items()):
             if due <= now:
                 del self._wills[session]

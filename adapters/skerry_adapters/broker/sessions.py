@@ -29,7 +29,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     inflight: QoS > 0 messages on their way to one client (it may ask for fewer).
     queued, queued_bytes: QoS > 0 messages kept for one session. When full, a connected client without a persistent
       session is disconnected with "quota exceeded"; otherwise the new message is dropped for this session and counted.
-    fleeting: QoS 0 messages kept for one slow connected client; the oldest are dropped and counted.
+    queued_bytes_of_all: the same for all sessions together.
+    fleeting, fleeting_bytes: QoS 0 messages kept for one slow connected client; the oldest are dropped and counted.
     retained, retained_bytes: beyond them a new topic's message is delivered, but not retained, and counted.
     sessions: persistent sessions of absent clients; beyond it the longest absent is forgotten.
     session_seconds: longest life of a session without connection; a client that asks for more is told.
@@ -44,7 +45,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     inflight: int = 1_000
     queued: int = 100_000
     queued_bytes: int = 67_108_864
-    fleeting: int = 1_000
+    queued_bytes_of_all: int = 1_073_741_824
+    fleeting: int = 10_000
+    fleeting_bytes: int = 8_388_608
     retained: int = 10_000
     retained_bytes: int = 67_108_864
     sessions: int = 10_000
@@ -93,6 +96,12 @@ class Message(Struct, eq=False):
     parts: dict[tuple[int, int, bool], tuple[bytes, bytes]] = field(default_factory=dict)
 
 
+class Hoard(Struct):
+    """How many bytes of payload all sessions together keep."""
+
+    bytes: int = 0
+
+
 class Subscription(Struct, frozen=True):
     """A granted topic filter. `identifier`: 0 for none."""
 
@@ -118,7 +127,7 @@ class Session:
     """One client's state. `expiry` in seconds: 0 ends it with the connection; else it is in the storage."""
 
     def __init__(
-        self, number: int, user: str, client_id: str, *, storage: Storage, clock: Clock, limits: Limits
+        self, number: int, user: str, client_id: str, *, storage: Storage, clock: Clock, limits: Limits, hoard: Hoard
     ) -> None:
         """A fresh session, without connection."""
         self.number = number
@@ -135,6 +144,7 @@ class Session:
         self._storage = storage
         self._clock = clock
         self._limits = limits
+        self._hoard = hoard
         self._queue: deque[Delivery] = deque()
         self._fleeting: deque[Delivery] = deque()
         self._mids: dict[int, Delivery] = {}
@@ -144,6 +154,7 @@ class Session:
         self._flying = 0
         self._held = 0
         self._held_bytes = 0
+        self._fleeting_bytes = 0
         self._complained = False
 
     @property
@@ -169,8 +180,7 @@ class Session:
             if mid:
                 self._mids[mid] = delivery
             self._queue.append(delivery)
-            self._held += 1
-            self._held_bytes += len(payload)
+            self._hold(len(payload))
             self._next_seq = seq + 1
         self.received = set(received)
 
@@ -189,20 +199,28 @@ class Session:
         """The client is gone; messages at QoS 0 go with it."""
         self.wire = None
         self._fleeting.clear()
+        self._fleeting_bytes = 0
+
+    def end(self) -> None:
+        """It is over; what it kept is given up."""
+        self.dead = True
+        self._hoard.bytes -= self._held_bytes
+        self._held = self._held_bytes = 0
 
     def reserve(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...] = ()) -> Delivery | None:
         """A place for a message, stored if the session is; None when there is no room. Then `admit` it."""
         if not qos:
             return Delivery(message, 0, retain, identifiers) if self.wire is not None else None
-        if self._held >= self._limits.queued or self._held_bytes + len(message.payload) > self._limits.queued_bytes:
+        size, limits = len(message.payload), self._limits
+        full = self._held >= limits.queued or self._held_bytes + size > limits.queued_bytes
+        if full or self._hoard.bytes + size > limits.queued_bytes_of_all:
             self._overflow()
             return None
         delivery = Delivery(message, qos, retain, identifiers, self._next_seq)
         self._next_seq += 1
         if len(self._mids) < _MIDS_AHEAD:
             self._name(delivery)
-        self._held += 1
-        self._held_bytes += len(message.payload)
+        self._hold(size)
         if self.expiry:
             properties = message.properties
             if identifiers:
@@ -229,10 +247,11 @@ class Session:
         if delivery.qos:
             self._queue.append(delivery)
         elif self.wire is not None:
-            if len(self._fleeting) >= self._limits.fleeting:
-                self._fleeting.popleft()
-                self.dropped += 1
             self._fleeting.append(delivery)
+            self._fleeting_bytes += len(delivery.message.payload)
+            while len(self._fleeting) > self._limits.fleeting or self._fleeting_bytes > self._limits.fleeting_bytes:
+                self._fleeting_bytes -= len(self._fleeting.popleft().message.payload)
+                self.dropped += 1
         self.pump()
 
     def pump(self) -> None:
@@ -246,6 +265,7 @@ class Session:
             wire = self.wire
         while wire is not None and wire.writable and self._fleeting:
             delivery = self._fleeting.popleft()
+            self._fleeting_bytes -= len(delivery.message.payload)
             data = self._packet(wire, delivery)
             if data:
                 wire.write(data)
@@ -318,11 +338,17 @@ class Session:
         """The client has it, or cannot have it: forget it."""
         self._mids.pop(delivery.mid, None)
         self._flying -= 1
-        self._held -= 1
-        self._held_bytes -= len(delivery.message.payload)
+        if not self.dead:
+            self._hold(-len(delivery.message.payload), -1)
         self._complained = False
         if self.expiry:
             self._storage.write(db.DROP_QUEUED, self.number, delivery.seq)
+
+    def _hold(self, size: int, count: int = 1) -> None:
+        """Keep so much more, or less."""
+        self._held += count
+        self._held_bytes += size
+        self._hoard.bytes += size
 
     def _name(self, delivery: Delivery) -> None:
         """Give it a packet id that is not in use."""
