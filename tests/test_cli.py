@@ -241,3 +241,23 @@ def test_the_screen_of_watch_is_never_taller_than_the_terminal(
     lines = out.getvalue().splitlines()
     assert len(lines) <= height
     assert f"{count} things" in lines[-1]
+    assert all(len(line) <= width for line in lines)
+    assert "…" not in "".join(lines[1:-1]), "a cell was cut"
+
+
+def test_watch_shows_all_of_a_farm_of_thirty_turbines_in_a_small_terminal() -> None:
+    rows = [
+        Row(
+            id=f"demo:T{n:02}",
+            status="maintenance",
+            power=33700.0,
+            rated=3370.0,
+            wind=12.3,
+            direction=250.0,
+            age=3599.0,
+        )
+        for n in range(30)
+    ]
+    out = StringIO()
+    Console(width=80, height=24, file=out).print(_screen("http://127.0.0.1:8080", rows, "", 80, 24))
+    assert all(f"T{n:02}" in out.getvalue() for n in range(30))

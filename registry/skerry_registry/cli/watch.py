@@ -22,8 +22,9 @@ from skerry_registry.cli.client import Client, ServerRefused
 
 _STYLES = {"operating": "green", "idle": "cyan", "stopped": "yellow", "maintenance": "magenta", "fault": "bold red"}
 _STALE = 60.0
-_BLOCK = 54
-_AROUND = 5
+_WIDE, _BRIEF, _GAP = 49, 36, 3
+"""Widths beside the ids: of a block with all columns, of one with fewer, of the gap between two."""
+_AROUND = 4
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -106,34 +107,44 @@ def _number(values: dict[str, Any], name: str) -> float | None:
 
 
 def _screen(url: str, rows: Sequence[Row], trouble: str, width: int, height: int) -> Group:
-    """As many blocks of rows side by side as the terminal is wide; what does not fit is counted."""
-    blocks = max(1, width // _BLOCK)
+    """Blocks of rows side by side, with fewer columns where that shows more of the farm; what does not fit is counted."""
+    namespaces = {row.id.partition(":")[0] for row in rows}
+    cut = len(namespaces.pop()) + 1 if len(namespaces) == 1 else 0
+    longest = max((len(row.id) - cut for row in rows), default=0)
     lines = max(1, height - _AROUND)
+    brief = len(rows) > max(1, width // (longest + _WIDE)) * lines
+    blocks = max(1, width // (longest + (_BRIEF if brief else _WIDE)))
     fits = rows[: blocks * lines]
     tall = max(1, -(-len(fits) // blocks)) if len(fits) > lines else lines
-    grid = Table.grid(padding=(0, 3))
-    grid.add_row(*(_table(fits[start : start + tall]) for start in range(0, max(len(fits), 1), tall)))
+    grid = Table.grid(padding=(0, _GAP))
+    starts = range(0, max(len(fits), 1), tall)
+    grid.add_row(*(_table(fits[start : start + tall], cut=cut, brief=brief) for start in starts))
     rest = f"  … and {len(rows) - len(fits)} more" if len(rows) > len(fits) else ""
     told = (trouble, "bold red") if trouble else (f"{url}  Ctrl-C leaves", "dim")
     head = Text.assemble(told, no_wrap=True, overflow="ellipsis")
     return Group(head, grid, Text.assemble(_totals(rows), (rest, "yellow"), no_wrap=True, overflow="ellipsis"))
 
 
-def _table(rows: Iterable[Row]) -> Table:
+def _table(rows: Iterable[Row], *, cut: int = 0, brief: bool = False) -> Table:
+    """A table of rows; `cut`: leave away so many characters of the ids; `brief`: without bar and direction."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
-    for title in ("Thing", "Status", "kW", "", "m/s", "deg", "Age"):
+    titles = [
+        title for title in ("Thing", "Status", "kW", "", "m/s", "deg", "Age") if not brief or title not in ("", "deg")
+    ]
+    for title in titles:
         table.add_column(title, justify="right" if title in ("kW", "m/s", "deg", "Age") else "left", no_wrap=True)
     for row in rows:
         old = row.age is None or row.age > _STALE
-        table.add_row(
-            row.id,
-            Text(row.status, _STYLES.get(row.status, "")),
-            _text(row.power, 0),
-            Text(_bar(row), "green"),
-            _text(row.wind, 1),
-            _text(row.direction, 0),
-            Text(_age(row.age), "yellow" if old else "dim"),
-        )
+        cells: dict[str, str | Text] = {
+            "Thing": row.id[cut:],
+            "Status": Text(row.status, _STYLES.get(row.status, "")),
+            "kW": _text(row.power, 0),
+            "": Text(_bar(row), "green"),
+            "m/s": _text(row.wind, 1),
+            "deg": _text(row.direction, 0),
+            "Age": Text(_age(row.age), "yellow" if old else "dim"),
+        }
+        table.add_row(*(cells[title] for title in titles))
     return table
 
 
@@ -160,7 +171,7 @@ def _bar(row: Row) -> str:
 def _age(age: float | None) -> str:
     if age is None:
         return ""
-    for unit, seconds in (("d", 86_400), ("h", 3600), ("min", 60)):
+    for unit, seconds in (("d", 86_400), ("h", 3600), ("m", 60)):
         if age >= seconds:
-            return f"{age / seconds:.0f} {unit}"
-    return f"{max(age, 0):.0f} s"
+            return f"{age / seconds:.0f}{unit}"
+    return f"{max(age, 0):.0f}s"
