@@ -18,7 +18,7 @@ from skerry.errors import SkerryError
 from skerry.signals import NewId
 from skerry_registry.http.answer import Answer, Header, of_error, send_answer, send_early
 from skerry_registry.http.errors import ApiVersionNotSupported, AuthenticationFailed
-from skerry_registry.http.request import ClientGone, Request
+from skerry_registry.http.request import Request
 from skerry_registry.users import DEVOPS, Caller, Users
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ EXPOSED = (
     b"correlation-id, response-required, dry-run, channel, etag, ditto-originator, requested-acks, timeout, location,"
     b" ditto-metadata, traceparent, tracestate, entity-revision, link, retry-after"
 )
+GONE = 499
+"""What is counted where the client went away before there was an answer."""
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 Measure = Callable[[Request, int, float], None]
@@ -76,8 +78,6 @@ class Edge:
             request.method = scope["method"] = "GET"
         try:
             await self._answer(request, scope, reply)
-        except ClientGone:
-            reply.status = 499
         except Exception:
             log.exception("request failed", extra={"correlation": request.ditto.get("correlation-id")})
             if not reply.status:
@@ -85,7 +85,7 @@ class Edge:
         finally:
             self._running.discard(task)
             seconds = perf_counter() - began
-            self._measure(request, reply.status, seconds)
+            self._measure(request, reply.status or GONE, seconds)
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("request answered", extra=_facts(request, reply.status, seconds))
 

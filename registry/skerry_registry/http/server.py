@@ -95,6 +95,16 @@ async def run_http(app: Litestar, settings: Settings, started: Callable[[str, in
         await asyncio.shield(serving)
     finally:
         server.interrupt()
+        await _stopped(serving, app)
+
+
+async def _stopped(serving: asyncio.Task[None], app: Litestar) -> None:
+    """Wait until every request is answered, but not for clients who do not send theirs."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while not serving.done() and loop.time() - began < STOP_SECONDS:
         if isinstance(app.asgi_handler, Edge):
-            await app.asgi_handler.finish(GRACE_SECONDS)
-        await asyncio.wait({serving}, timeout=STOP_SECONDS)
+            await app.asgi_handler.finish(max(0.0, began + GRACE_SECONDS - loop.time()))
+        await asyncio.wait({serving}, timeout=0.05)
+    serving.cancel()
+    await asyncio.wait({serving})

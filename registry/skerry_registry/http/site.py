@@ -21,7 +21,7 @@ from skerry_registry.http.edge import Edge, answer_in
 from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
 from skerry_registry.http.operations import Gauge, Health, Measures, operations
 from skerry_registry.http.pages import pages
-from skerry_registry.http.request import Request
+from skerry_registry.http.request import ClientGone, Request
 from skerry_registry.http.routes import allowed
 from skerry_registry.http.things import Things
 from skerry_registry.settings import Settings
@@ -77,6 +77,8 @@ def _mount(path: str, answer: Answering) -> Any:
             found = await answer(request)
         except SkerryError as error:
             found = of_error(error)
+        except ClientGone:
+            return
         await answer_in(found, request, send)
 
     return mount
