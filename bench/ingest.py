@@ -16,7 +16,7 @@ import time
 from http.client import HTTPConnection
 from pathlib import Path
 
-from measure import LeanClient, cpu, memory, mosquitto, percentiles, publish_packet, server
+from measure import LeanClient, cpu, free_port, memory, mosquitto, percentiles, publish_packet, server
 
 LOGIN = {"Authorization": "Basic " + base64.b64encode(b"ditto:ditto").decode(), "Content-Type": "application/json"}
 NAMES = [
@@ -130,14 +130,12 @@ def main() -> None:
             print(f"yardstick: a do-nothing subscriber drains {lean:,.0f} messages/s from the same broker")
             settings: dict[str, object] = {"log_level": "WARNING"}
             if options.embedded:
-                from measure import free_port
-
-                broker = free_port()
-                settings["mqtt_port"] = broker
+                ingress = settings["mqtt_port"] = free_port()
             else:
+                ingress = broker
                 settings["mqtt_url"] = f"mqtt://127.0.0.1:{broker}"
             with server(folder, **settings) as (port, process):
-                measure(options, packets, lean, port, broker, process.pid)
+                measure(options, packets, lean, port, ingress, process.pid)
 
 
 def measure(options: argparse.Namespace, packets: list[bytes], lean: float, port: int, broker: int, pid: int) -> None:

@@ -25,7 +25,6 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from measure import ROOT, LeanClient, free_port, publish_packet
-
 from skerry_registry.stores.sqlite import SqliteStore
 
 LOGIN = {"Authorization": "Basic " + base64.b64encode(b"ditto:ditto").decode(), "Content-Type": "application/json"}
@@ -41,6 +40,7 @@ class HttpWriter(threading.Thread):
         self.acknowledged: list[int] = []
 
     def run(self) -> None:
+        """Write until told to stop."""
         connection: HTTPConnection | None = None
         while not self.done.is_set():
             try:
@@ -68,11 +68,13 @@ class MqttWriter(threading.Thread):
         self.start_time = int(time.time() * 1000)
 
     def message(self, n: int, again: bool) -> bytes:
+        """The PUBLISH of one number; `again` marks it as sent before."""
         payload = json.dumps({"ts": self.start_time + n, "n": n, "power": n * 0.5}).encode()
         packet = publish_packet(f"telemetry/kill/{self.name}/scada", payload, n % 65000 + 1)
         return bytes([packet[0] | (0x08 if again else 0)]) + packet[1:]
 
     def run(self) -> None:
+        """Publish until told to stop, over as many connections as it takes."""
         while not self.done.is_set():
             try:
                 client = LeanClient(self.port, self.name, "ditto", "ditto")
@@ -87,6 +89,7 @@ class MqttWriter(threading.Thread):
                 client.socket.close()
 
     def talk(self, client: LeanClient) -> None:
+        """Publish and take acknowledgements on one connection."""
         if self.waiting:
             client.socket.sendall(b"".join(self.message(n, again=True) for n in sorted(self.waiting.values())))
         half = b""
@@ -134,6 +137,7 @@ class Victim:
         return time.perf_counter() - begin
 
     def ready(self) -> bool:
+        """Whether /ready answers 200."""
         connection = HTTPConnection("127.0.0.1", self.http, timeout=2)
         try:
             connection.request("GET", "/ready")
@@ -144,11 +148,13 @@ class Victim:
             connection.close()
 
     def kill(self) -> None:
+        """SIGKILL."""
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
+        """SIGTERM, and wait."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)

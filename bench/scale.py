@@ -14,10 +14,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from measure import memory, server
+from skerry.signals import Command
 from skerry_registry.registry import Registry
 from skerry_registry.stores.sqlite import SqliteStore
-
-from skerry.signals import Command
 
 LOGIN = {"Authorization": "Basic " + base64.b64encode(b"ditto:ditto").decode()}
 

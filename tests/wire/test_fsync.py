@@ -10,6 +10,7 @@ from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
 import pytest
+
 from kill import LOGIN, Victim, put_thing
 from measure import LeanClient, publish_packet
 from servers import executable
