@@ -14,6 +14,8 @@ from servers import executable
 
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 
+expect.set_options(timeout=30_000)
+
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:

@@ -16,6 +16,7 @@ const SHAPES = {
 };
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 const MOST_TURNING = 40;
+const FRAME = 100;
 
 export function draw(name, attributes = {}, ...inside) {
   const element = document.createElementNS(SVG, name);
@@ -93,6 +94,7 @@ export class FarmMap {
       const id = event.target.closest(".marker")?.dataset.id;
       if (id) choose(id);
     });
+    setInterval(() => this.#turn(), FRAME);
     new ResizeObserver(([entry]) => {
       this.#box = [Math.round(entry.contentRect.width), Math.round(entry.contentRect.height)];
       if (this.farm) this.show(this.farm, this.now, this.total);
@@ -143,7 +145,7 @@ export class FarmMap {
       const body = draw("g", { class: "body" });
       const marker = draw("g", { class: "marker", transform: `translate(${x.toFixed(1)},${y.toFixed(1)})` }, draw("circle", { class: "reach", r: Math.max(radius * 1.25, 7) }));
       marker.dataset.id = thing.id;
-      const entry = { marker, body, x, y, radius, large, turning, status: null, spin: null, level: null };
+      const entry = { marker, body, x, y, radius, large, turning, status: null, spin: null, level: null, speed: 0, angle: (index * 47) % 360 };
       if (large) {
         entry.level = draw("circle", { class: "level", r: radius, pathLength: 100, transform: "rotate(-90)", "stroke-dasharray": "0 100" });
         marker.append(draw("circle", { class: "track", r: radius }), entry.level);
@@ -166,19 +168,24 @@ export class FarmMap {
       entry.marker.setAttribute("class", `marker ${status}${entry.large ? "" : " small"}`);
       entry.body.replaceChildren(symbol(status, entry.large ? entry.radius * 0.68 : entry.radius * 1.3, !entry.large));
       entry.spin = null;
-      if (status === "operating" && entry.turning) {
-        const frames = [{ transform: "rotate(0deg)" }, { transform: "rotate(360deg)" }];
-        entry.spin = entry.body.querySelector(".rotor").animate(frames, { duration: 60_000, iterations: Infinity });
-      }
+      if (status === "operating" && entry.turning) entry.spin = entry.body.querySelector(".rotor");
     }
-    if (entry.spin) {
-      const turns = thing.values.rotorSpeed;
-      entry.spin.updatePlaybackRate(typeof turns === "number" ? Math.max(0, Math.min(30, turns)) : 8);
-    }
+    const turns = thing.values.rotorSpeed;
+    entry.speed = typeof turns === "number" ? Math.max(0, Math.min(30, turns)) : 8;
     const share = thing.share ?? 0;
     if (entry.level) entry.level.setAttribute("stroke-dasharray", `${status === "silent" ? 0 : (100 * share).toFixed(1)} 100`);
     else if (status === "operating") entry.body.style.opacity = (0.35 + 0.65 * share).toFixed(2);
     else entry.body.style.opacity = "";
+  }
+
+  /** One frame of the rotors: a few a second, since smooth ones would cost a laptop a third of a core. */
+  #turn() {
+    if (document.hidden || !this.element.isConnected) return;
+    for (const entry of this.#markers.values()) {
+      if (!entry.spin) continue;
+      entry.angle = (entry.angle + (entry.speed * 360 * FRAME) / 60_000) % 360;
+      entry.spin.setAttribute("transform", `rotate(${entry.angle.toFixed(0)})`);
+    }
   }
 
   #hover(event) {
