@@ -159,12 +159,21 @@ class Users:
         self._write({other: user for other, user in self._users.items() if other != name})
 
     async def authenticate(self, name: str, password: str, address: str = "") -> tuple[str, ...] | None:
-        """The subjects of the user if the password is his, else None. Raises TooManyLogins."""
-        caller = await self.verify(name, password, address)
+        """The subjects of the user if the password is his, else None; for an edge that bounds its connections itself."""
+        try:
+            caller = await self.verify(name, password, address, bounded=False)
+        except TooManyLogins as error:
+            log.warning("login refused", extra={"user": name, "reason": error.facts["reason"]})
+            return None
         return caller.subjects if caller else None
 
-    async def verify(self, name: str, password: str, address: str = "", *, alias: bytes | None = None) -> Caller | None:
-        """The caller if the password is the user's, else None; `known` under `alias` too. Raises TooManyLogins."""
+    async def verify(
+        self, name: str, password: str, address: str = "", *, alias: bytes | None = None, bounded: bool = True
+    ) -> Caller | None:
+        """The caller if the password is the user's, else None; `known` under `alias` too.
+
+        Raises TooManyLogins after many failures, and (`bounded`) where too many others are being verified.
+        """
         self._look()
         key = self.key(f"{name}\0{password}".encode("utf-8", "surrogatepass"))
         if (caller := self._verified.get(key)) is not None:
@@ -177,7 +186,7 @@ class Users:
             return None
         task = self._pending.get(key)
         if task is None:
-            if len(self._pending) >= WAITING_ALLOWED:
+            if bounded and len(self._pending) >= WAITING_ALLOWED:
                 raise TooManyLogins(reason="too many are being verified at this moment")
             task = asyncio.create_task(self._verify(key, name, password), name=f"verify {name}")
             self._pending[key] = task

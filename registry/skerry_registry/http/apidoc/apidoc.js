@@ -68,4 +68,5 @@ routes.append(schemas);
 document.getElementById("filter").addEventListener("input", (event) => {
   const wanted = event.target.value.trim().toLowerCase();
   for (const one of routes.querySelectorAll("details[data-words]")) one.hidden = !one.dataset.words.includes(wanted);
+  for (const section of routes.children) section.hidden = wanted !== "" && !section.querySelector("details[data-words]:not([hidden])");
 });
