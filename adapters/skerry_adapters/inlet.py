@@ -84,7 +84,7 @@ class Inlet:
         """Return when each message is committed or kept as a dead letter."""
         counters = self.counters
         counters.received += len(messages)
-        sent, commands, dead = self._mapped(messages)
+        places, commands, dead = self._mapped(messages)
         counters.mapped += len(commands)
         if commands:
             if self._troubled:
@@ -92,34 +92,34 @@ class Inlet:
             answers = await self._ask(commands)
             if any(isinstance(answer, SkerryError) for answer in answers):
                 answers = await self._insist(commands, answers)
-                for message, answer in zip(sent, answers, strict=True):
+                for place, answer in zip(places, answers, strict=True):
                     if isinstance(answer, SkerryError) and answer.status != NOT_MODIFIED:
-                        dead.append(self._refused(message, self._route(message.topic)[0], answer))
+                        message = messages[place]
+                        dead[place] = self._refused(message, self._route(message.topic)[0], answer)
         if dead:
-            await self._bury(dead)
+            await self._bury([dead[place] for place in sorted(dead)])
         counters.dead += len(dead)
         counters.committed += len(messages) - len(dead)
 
-    def _mapped(self, messages: Sequence[Inbound]) -> tuple[Sequence[Inbound], list[Command], list[DeadLetter]]:
-        """The messages that mean something, their commands, and the others."""
+    def _mapped(self, messages: Sequence[Inbound]) -> tuple[Sequence[int], list[Command], dict[int, DeadLetter]]:
+        """Which messages mean something, their commands, and the others as dead letters by their place."""
         now = self._clock()
         routes = self._routes
         commands: list[Command] = []
-        sent: list[Inbound] = []
-        dead: list[DeadLetter] = []
-        for message in messages:
+        places: list[int] = []
+        dead: dict[int, DeadLetter] = {}
+        for place, message in enumerate(messages):
             route = routes.get(message.topic) or self._route(message.topic)
             try:
-                command = route[1](message, now)
+                commands.append(route[1](message, now))
             except SkerryError as error:
-                dead.append(self._refused(message, route[0], error))
+                dead[place] = self._refused(message, route[0], error)
             except Exception:  # the edge's outermost loop: no message may stop the intake
                 log.exception("mapping failed", extra={"topic": message.topic, "source": route[0]})
-                dead.append(self._refused(message, route[0], MappingError()))
+                dead[place] = self._refused(message, route[0], MappingError())
             else:
-                commands.append(command)
-                sent.append(message)
-        return sent, commands, dead
+                places.append(place)
+        return places, commands, dead
 
     async def replay(self, dead: DeadLetter) -> SkerryError | None:
         """Try a dead letter again (the Again seam). Telemetry without a time counts as observed when it first arrived."""

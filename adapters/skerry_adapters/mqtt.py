@@ -137,6 +137,7 @@ class MqttClient:
         self._wire: Wire | None = None
         self._gate: Callable[[bool], None] | None = None
         self._full = False
+        self._answer: asyncio.Future[tuple[bool, int]] | None = None
         self._closed = asyncio.Event()
         self._leaving = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -147,7 +148,7 @@ class MqttClient:
 
     async def __aexit__(self, *exc: object) -> None:
         self._leaving.set()
-        self._closed.set()
+        self._break("we are leaving")
         if self._running is not None:
             await self._running
 
@@ -172,6 +173,8 @@ class MqttClient:
             try:
                 await self._session()
             except Exception as error:  # the edge's outermost loop: whatever it was, connect anew
+                if self._leaving.is_set():
+                    break
                 if not isinstance(error, OSError | TimeoutError):
                     log.exception("mqtt client failed")
                 self._note(False, str(error) or "no answer in time")
@@ -184,6 +187,7 @@ class MqttClient:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), wait * (0.5 + self._jitter()))
             wait = min(wait * 2, LONGEST_WAIT)
+        await self._settle(0)
         self._note(False, None)
 
     def _refused_version(self, error: BaseException, lost: int) -> bool:
@@ -198,9 +202,10 @@ class MqttClient:
         """One connection, from connecting until it is lost (an OSError or WireBroken) or we leave."""
         loop = asyncio.get_running_loop()
         self._closed.clear()
-        connected: asyncio.Future[tuple[bool, int]] = loop.create_future()
+        self._answer = answer = loop.create_future()
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         tap = Tap(await self._tls(), properties=self._protocol is MQTTProtocolVersion.MQTTv5)
-        client = self._client(tap, connected)
+        client = self._client(tap, answer)
         await asyncio.to_thread(self._connect, client)
         wire = tap.wire
         assert wire is not None
@@ -223,7 +228,7 @@ class MqttClient:
         self._gate = gate
         try:
             gate(True)
-            self._subscribe(client, self._begin(*await asyncio.wait_for(connected, ANSWER_SECONDS)))
+            self._subscribe(client, self._begin(*await asyncio.wait_for(answer, ANSWER_SECONDS)))
             while not self._closed.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._closed.wait(), 1.0)
@@ -243,6 +248,13 @@ class MqttClient:
             client.on_disconnect = None
             wire.close()
 
+    def _break(self, why: str) -> None:
+        """End the connection, or the wait for its beginning."""
+        self.status.error = why
+        self._closed.set()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionFailed(0, f"{why}, before it had answered"))
+
     def _begin(self, resumed: bool, maximum: int) -> int:
         """Note the connection; answers the best QoS that the broker has."""
         if not resumed:
@@ -259,7 +271,7 @@ class MqttClient:
             return None
         return await asyncio.to_thread(ssl.create_default_context, cafile=self.address.ca_file)
 
-    def _client(self, tap: Tap, connected: asyncio.Future[tuple[bool, int]]) -> Client:
+    def _client(self, tap: Tap, answer: asyncio.Future[tuple[bool, int]]) -> Client:
         five = self._protocol is MQTTProtocolVersion.MQTTv5
         client = Client(
             CallbackAPIVersion.VERSION2,
@@ -275,12 +287,12 @@ class MqttClient:
         def on_connect(
             _client: Client, _data: Any, flags: ConnectFlags, code: ReasonCode, said: Properties | None
         ) -> None:
-            if connected.done():
+            if answer.done():
                 return
             if code.is_failure:
-                connected.set_exception(ConnectionFailed(code.value, f"the broker refused the connection: {code}"))
+                answer.set_exception(ConnectionFailed(code.value, f"the broker refused the connection: {code}"))
             else:
-                connected.set_result((flags.session_present, getattr(said, "MaximumQoS", 2)))
+                answer.set_result((flags.session_present, getattr(said, "MaximumQoS", 2)))
 
         def on_disconnect(
             _client: Client, _data: Any, flags: DisconnectFlags, code: ReasonCode, _said: Properties | None
@@ -290,10 +302,7 @@ class MqttClient:
                 if flags.is_disconnect_packet_from_server
                 else "the connection was lost"
             )
-            self.status.error = f"{by}: {code}"
-            if not connected.done():
-                connected.set_exception(ConnectionFailed(0, f"{self.status.error}, before it had answered"))
-            self._closed.set()
+            self._break(f"{by}: {code}")
 
         def on_subscribe(
             _client: Client, _data: Any, _mid: int, codes: list[ReasonCode], _said: Properties | None
@@ -334,9 +343,8 @@ class MqttClient:
             self._read(client, wire)
         except Exception as error:
             log.warning("mqtt connection unreadable", exc_info=not isinstance(error, WireBroken | IndexError))
-            self.status.error = f"the broker sent what is not MQTT: {error}"
             asyncio.get_running_loop().remove_reader(wire.fileno())
-            self._closed.set()
+            self._break(f"the broker sent what is not MQTT: {error}")
 
     def _read(self, client: Client, wire: Wire) -> None:
         messages, released = wire.read()

@@ -299,8 +299,8 @@ async def serve_old_broker(port: int, heard: list[int], answer: Callable[[bytes]
         heard.append(body[6])
         writer.write(await answer(body))
         await writer.drain()
-        if body[6] == 4:
-            await reader.read(1000)
+        while body[6] == 4 and await reader.read(1000):
+            pass
         writer.close()
 
     return await asyncio.start_server(talk, "127.0.0.1", port, family=socket.AF_INET)
@@ -325,7 +325,7 @@ async def test_a_broker_that_only_speaks_3_1_1_is_spoken_to_in_3_1_1(refusal: by
         assert heard[-1] == 4
 
 
-async def test_a_broker_that_talks_nonsense_is_left_and_met_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_broker_that_talks_nonsense_is_left_and_met_again() -> None:
     port = free_port()
     heard: list[int] = []
     nonsense = [b"\x30\xff\xff\xff\xff\xff", b"\x32\x01a", b"\xf0\x00", b"\x90\x01\x00", b""]
@@ -336,7 +336,7 @@ async def test_a_broker_that_talks_nonsense_is_left_and_met_again(caplog: pytest
     server = await serve_old_broker(port, heard, answer)
     address = structs.replace(Address.read(f"mqtt://127.0.0.1:{port}"), protocol=4)
     async with server, MqttClient(address, sources(), Taken().take, lambda: next(TICKS), lambda: -0.4) as made:
-        await until(lambda: made.status.connects == 5 and made.status.connected)
+        await until(lambda: len(heard) == 5 and made.status.connected)
 
 
 async def test_messages_come_over_3_1_1_as_well(broker: Mosquitto) -> None:
