@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
@@ -297,3 +297,112 @@ def test_what_is_no_event_is_refused():
     ):
         with pytest.raises(SkerryError):
             protocol.event_from(envelope)
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["*", "*/k", "//", '["a"]', "rev:1"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text(max_size=3) | st.sampled_from(["properties", "features", "{{ ~a*~ }}", "policyId"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+names = st.sampled_from(
+    [
+        "if-match",
+        "if-equal",
+        "put-metadata",
+        "get-metadata",
+        "delete-metadata",
+        "fields",
+        "requested-acks",
+        "timeout",
+        "x",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(["create", "modify", "merge", "delete", "retrieve"]),
+    st.lists(
+        st.sampled_from(["attributes", "features", "properties", "definition", "a", "", "~", "*"]), max_size=5
+    ).map("/".join),
+    anything,
+    st.dictionaries(names, anything, max_size=3),
+)
+def test_whatever_comes_is_answered_or_refused(verb, path, value, headers):
+    held = Held(
+        kind="thing",
+        id="ns:t1",
+        revision=1,
+        document={
+            "thingId": "ns:t1",
+            "policyId": "ns:t1",
+            "attributes": {"a": {"a": 1}},
+            "features": {"a": {"properties": {"a": 1}}},
+        },
+    )
+    envelope = {"topic": f"ns/t1/things/twin/commands/{verb}", "path": f"/{path}", "value": value, "headers": headers}
+    try:
+        command = protocol.command_from(envelope, SUBJECTS)
+        if verb == "retrieve":
+            protocol.response_envelope(command, things.retrieve(held, held.document, command))
+            return
+        decision = things.decide(held, command, NOW, 100_000)
+        things.apply(held, decision.event)
+        protocol.response_envelope(command, decision.response)
+        protocol.event_envelope(decision.event)
+    except SkerryError as error:
+        assert error.status < 500  # noqa: PT017 - many of them succeed
+        texts = {
+            name: text if isinstance(text, str) else msgspec.json.encode(text).decode()
+            for name, text in headers.items()
+        }
+        protocol.error_envelope(error, envelope["topic"], texts)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"path": "/attributes" + "/a" * 20_000, "value": 1}, "json.invalid"),
+        (
+            {"path": "/attributes", "value": {}, "headers": {"put-metadata": [{"key": "/a" * 1_000, "value": 1}]}},
+            "things:metadata.notmodifiable",
+        ),
+        ({"path": "/", "fields": "a/" * 20_000 + "a"}, "json.fieldselector.invalid"),
+        ({"path": "/", "fields": "a(" * 90 + "b/c/d/e/f/g/h/i/j/k/l/m" + ")" * 90}, "json.fieldselector.invalid"),
+    ],
+)
+def test_depth_is_bounded_wherever_it_may_come_from(change, code):
+    held = Held(kind="thing", id="ns:t1", revision=1, document={"thingId": "ns:t1", "policyId": "ns:t1"})
+    verb = "modify" if "value" in change else "retrieve"
+    with pytest.raises(SkerryError) as error:  # noqa: PT012 - in either place
+        command = protocol.command_from({"topic": f"ns/t1/things/twin/commands/{verb}", **change}, SUBJECTS)
+        if verb == "modify":
+            things.decide(held, command, NOW, 100_000)
+        else:
+            things.retrieve(held, held.document, command)
+    assert error.value.code == code
+    assert len(error.value.text) < 500
+
+
+def test_metadata_has_the_limit_of_a_thing():
+    held = Held(kind="thing", id="ns:t1", revision=1, document={"thingId": "ns:t1", "policyId": "ns:t1"})
+    envelope = {
+        "topic": "ns/t1/things/twin/commands/modify",
+        "path": "/attributes",
+        "value": {"a": 1},
+        "headers": {"put-metadata": [{"key": "*/k", "value": "x" * 300}]},
+    }
+    with pytest.raises(things.ThingTooLarge):
+        things.decide(held, protocol.command_from(envelope, SUBJECTS), NOW, 200)

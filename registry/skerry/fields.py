@@ -27,9 +27,16 @@ class FieldSelectorInvalid(SkerryError):
     description = "It reads thingId,attributes(a,b/c),features/*/properties/power: pointers separated by commas, parentheses for what is below."
 
 
-@lru_cache(maxsize=1_024)
+SHORT = 1_000
+"""Characters of selectors that are worth remembering."""
+
+
 def parse(text: str) -> Selector:
     """The selector in a text. Raises FieldSelectorInvalid. Do not change what it returns: it is shared."""
+    return _remembered(text) if len(text) <= SHORT else _parse(text)
+
+
+def _parse(text: str) -> Selector:
     tokens: list[str] = _TOKEN.findall(text)
     if not text.strip():
         raise FieldSelectorInvalid(selector=text, problem="it is empty")
@@ -40,10 +47,11 @@ def parse(text: str) -> Selector:
     return selector
 
 
+_remembered = lru_cache(maxsize=1_024)(_parse)
+
+
 def _read(text: str, tokens: list[str], at: int, into: Selector, depth: int) -> int:
     """Read a list of fields from a position on; answers where it ends."""
-    if depth > DEPTH_LIMIT:
-        raise FieldSelectorInvalid(selector=text, problem=f"it is nested deeper than {DEPTH_LIMIT} levels")
     while True:
         field = tokens[at].strip() if at < len(tokens) else ""
         if field in {"", "(", ")", ","}:
@@ -52,10 +60,12 @@ def _read(text: str, tokens: list[str], at: int, into: Selector, depth: int) -> 
         if "" in segments:
             raise FieldSelectorInvalid(selector=text, problem=f"'{field}' has an empty segment")
         path = [segment.replace("~1", "/").replace("~0", "~") for segment in segments]
+        if depth + len(path) > DEPTH_LIMIT:
+            raise FieldSelectorInvalid(selector=text[:100], problem=f"it is nested deeper than {DEPTH_LIMIT} levels")
         at += 1
         if at < len(tokens) and tokens[at] == "(":
             below: Selector = {}
-            at = _read(text, tokens, at + 1, below, depth + 1)
+            at = _read(text, tokens, at + 1, below, depth + len(path))
             if at >= len(tokens) or tokens[at] != ")":
                 raise FieldSelectorInvalid(selector=text, problem="a parenthesis is not closed")
             at += 1

@@ -87,7 +87,6 @@ def check_feature_id(text: str) -> None:
     check_key(text)
 
 
-@lru_cache(maxsize=4_096)
 def check_definition(text: str) -> None:
     """Raise DefinitionInvalid unless the text is a URL or <namespace>:<name>:<version>."""
     if not (_URL.fullmatch(text) or _DEFINITION.fullmatch(text)):

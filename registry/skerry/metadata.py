@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 from skerry import pointer
 from skerry.errors import SkerryError
 from skerry.signals import Json, Path
-from skerry.values import check
+from skerry.values import DEPTH_LIMIT, check, check_key
 
 HEADERS = ("put-metadata", "get-metadata", "delete-metadata")
 
@@ -146,8 +146,10 @@ def _is_top(segments: Path) -> bool:
 def _places(key: str, path: Path, written: list[Path]) -> list[Path]:
     """Where in the tree a put-metadata key says to write, given the leaves that the command writes."""
     segments = pointer.parse(key)
-    if len(segments) < 2 and not (segments and path):
-        raise MetadataNotModifiable(key=key)
+    if not segments or len(segments) + len(path) > DEPTH_LIMIT or (len(segments) < 2 and not path):
+        raise MetadataNotModifiable(key=key[:100])
+    for segment in segments:
+        check_key(segment)
     if "*" not in segments:
         return [segments if key.startswith("/") or _is_top(segments) else (*path, *segments)]
     name = segments[-1]

@@ -196,6 +196,8 @@ def checked(thing_id: str, path: Path, value: Json | UnsetType, *, merging: bool
     """
     if value is UNSET:
         raise values.JsonFormatInvalid
+    if len(path) >= values.DEPTH_LIMIT:
+        raise values.JsonInvalid(at="/", problem=f"the path is deeper than {values.DEPTH_LIMIT} levels")
     for segment in path:
         values.check_key(segment)
     good = _part(thing_id, path, value, merging=merging)

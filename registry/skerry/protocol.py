@@ -14,15 +14,15 @@ from skerry.errors import SkerryError
 from skerry.headers import HeaderInvalid
 from skerry.ids import check_policy_id, check_thing_id, split_id
 from skerry.signals import Action, Command, Event, Json, Kind, Micros, Path, Response, Verb
-from skerry.values import JsonFieldMissing, JsonInvalid, decode, name
+from skerry.values import JsonFieldMissing, JsonInvalid, decode, encode, name
 
 CONTENT_TYPE = "application/vnd.eclipse.ditto+json"
 
 _VERBS = frozenset({"create", "retrieve", "modify", "merge", "delete"})
 _GROUPS: dict[Kind, str] = {"thing": "things", "policy": "policies"}
-_AS_JSON = frozenset({"requested-acks", "declared-acks", "put-metadata", "ditto-metadata"})
-"""Headers whose values are JSON in an envelope."""
 _BOOLEAN = frozenset({"response-required", "dry-run"})
+_AS_JSON = _BOOLEAN | {"requested-acks", "declared-acks", "put-metadata", "ditto-metadata"}
+"""Headers whose values are JSON in an envelope."""
 
 
 class EnvelopePathUnknown(SkerryError):
@@ -107,9 +107,11 @@ def headers_from(given: Json) -> dict[str, str]:
         lower = title.lower()
         if value is None or lower.startswith("ditto-"):
             continue
-        found[lower] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        found[lower] = value if isinstance(value, str) else encode(value).decode()
     if found.get("correlation-id") == "":
         raise HeaderInvalid(name="correlation-id", value="", problem="it is empty")
+    ditto_headers.response_required(found)
+    ditto_headers.requested_acks(found.get("requested-acks"))
     ditto_headers.check_size(found)
     return found
 
@@ -319,11 +321,18 @@ def write_path(path: Path, kind: Kind) -> str:
 
 
 def _shown(headers: Mapping[str, str]) -> dict[str, Any]:
-    """Headers as they stand in an envelope: lists as JSON, the rest as text."""
+    """Headers as they stand in an envelope: lists as JSON, the rest as text; what cannot be read stays as it is."""
     shown: dict[str, Any] = dict(headers)
     for title in _AS_JSON.intersection(shown):
-        text = shown[title]
-        shown[title] = list(ditto_headers.requested_acks(text)) if title.endswith("-acks") else decode(text)
-    for title in _BOOLEAN.intersection(shown):
-        shown[title] = ditto_headers.boolean(headers, title, default=True)
+        try:
+            shown[title] = _value_of(title, headers)
+        except SkerryError:
+            continue
     return shown
+
+
+def _value_of(title: str, headers: Mapping[str, str]) -> Json:
+    """The value of a header that is no text."""
+    if title in _BOOLEAN:
+        return ditto_headers.boolean(headers, title, default=True)
+    return list(ditto_headers.requested_acks(headers[title])) if title.endswith("-acks") else decode(headers[title])

@@ -146,9 +146,7 @@ def _create(held: Held, command: Command, value: dict[str, Any], now: Micros, li
     event = _event(held, command, now, "created", document)
     if command.headers:
         event.metadata = _metadata_after(held, event, command.headers)
-    size = len(values.encode(document))
-    if size > limit:
-        raise ThingTooLarge(thing_id=command.id, size=size, limit=limit)
+    _check_size(held, event, limit)
     response = Response(status=201, value=document, etag=thing_etag(event.revision), revision=event.revision)
     return Decision(response=response, event=event)
 
@@ -241,6 +239,12 @@ def _growth(event: Event) -> int:
 
 def _check_size(held: Held, event: Event, limit: int) -> None:
     """Raise ThingTooLarge; measures the thing only where the bound that is kept of its size does not settle it."""
+    if event.metadata is not UNSET:
+        size = len(values.encode(event.metadata))
+        if size > limit:
+            raise ThingTooLarge(
+                thing_id=event.id, size=size, limit=limit, description="It is the thing's metadata that is too large."
+            )
     if event.action == "deleted" or (held.size and held.size + _growth(event) <= limit):
         return
     size = len(values.encode(_after(held, event)))

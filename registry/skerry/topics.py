@@ -68,9 +68,16 @@ class Topic(Struct, frozen=True, kw_only=True):
         return None if ANYTHING in {self.namespace, self.name} else f"{self.namespace}:{self.name}"
 
 
-@lru_cache(maxsize=16_384)
+SHORT = 600
+"""Characters of topics that are worth remembering."""
+
+
 def parse(text: str) -> Topic:
     """Take a topic apart. Raises a row of TopicUnknown."""
+    return _remembered(text) if len(text) <= SHORT else _parse(text)
+
+
+def _parse(text: str) -> Topic:
     parts = text.split("/")
     if len(parts) < 4 or not parts[1]:
         raise TopicUnknown(topic=text, problem="it has too few segments")
@@ -91,6 +98,9 @@ def parse(text: str) -> Topic:
     if criterion == "events" and action not in EVENTS:
         raise EventUnknown(topic=text, problem=f"the action is none of {', '.join(EVENTS)}")
     return Topic(namespace=namespace, name=name, group=group, channel=channel, criterion=criterion, action=action)
+
+
+_remembered = lru_cache(maxsize=16_384)(_parse)
 
 
 def write(topic: Topic) -> str:

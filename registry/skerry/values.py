@@ -14,6 +14,9 @@ from skerry.signals import Json
 DEPTH_LIMIT = 100
 """Levels of nesting that a document may have, counted from its root."""
 
+KEY_LIMIT = 256
+"""Characters of a key."""
+
 _BAD_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\xff/]")
 
 
@@ -61,7 +64,7 @@ def decode(body: bytes | str) -> Json:
         raise JsonFormatInvalid
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise JsonInvalid(at="/", problem=str(error)) from error
     except RecursionError as error:
         raise JsonInvalid(at="/", problem=f"it is nested deeper than {DEPTH_LIMIT} levels") from error
@@ -73,17 +76,22 @@ def encode(value: Json) -> bytes:
         return msgspec.json.encode(value)
     except UnicodeEncodeError as error:
         raise JsonInvalid(at="/", problem="a text holds half of a surrogate pair") from error
+    except RecursionError as error:
+        raise JsonInvalid(at="/", problem=f"it is nested deeper than {DEPTH_LIMIT} levels") from error
 
 
 @lru_cache(maxsize=65_536)
 def check_key(key: str) -> None:
     """Raise JsonKeyInvalid unless the text may be a key (or a feature id)."""
-    if not key or _BAD_IN_KEY.search(key):
+    if not key or len(key) > KEY_LIMIT or _BAD_IN_KEY.search(key):
         raise JsonKeyInvalid(key=key)
 
 
-def check(value: Json, depth: int = 0) -> None:  # noqa: C901 - one branch per type, on the hot path
-    """Raise unless the value may stand `depth` levels deep in a document: finite numbers of 64 bits, good keys, not too deep."""
+def check(value: Json, depth: int = 0, *, addressable: bool = True) -> None:  # noqa: C901, PLR0912 - one branch per type, on the hot path
+    """Raise unless the value may stand `depth` levels deep in a document: finite numbers of 64 bits, good keys, not too deep.
+
+    Objects in arrays are out of reach of pointers (not `addressable`); their keys are free, as Ditto has it.
+    """
     kind = type(value)
     if kind is float:
         if not isfinite(value):
@@ -93,16 +101,17 @@ def check(value: Json, depth: int = 0) -> None:  # noqa: C901 - one branch per t
             raise JsonInvalid(at="/", problem=f"it is nested deeper than {DEPTH_LIMIT} levels")
         depth += 1
         for key, member in value.items():
-            check_key(key)
+            if addressable:
+                check_key(key)
             simple = type(member)
             if not (simple is float and member - member == 0.0) and simple is not str and simple is not bool:
-                check(member, depth)
+                check(member, depth, addressable=addressable)
     elif kind is list:
         if depth >= DEPTH_LIMIT:
             raise JsonInvalid(at="/", problem=f"it is nested deeper than {DEPTH_LIMIT} levels")
         depth += 1
         for member in value:
-            check(member, depth)
+            check(member, depth, addressable=False)
     elif kind is int:
         if not -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF:
             raise JsonInvalid(at="/", problem="a whole number needs more than 64 bits")
