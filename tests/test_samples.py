@@ -72,6 +72,10 @@ def test_a_sample_has_the_time_it_was_observed_and_the_time_we_learned_of_it() -
     assert (sample.time, sample.learned) == (50, 50)
 
 
+def test_a_time_that_no_store_can_hold_makes_no_sample() -> None:
+    assert samples_of(event(("features", "f", "properties", "x"), 1, observed=10**19)) == []
+
+
 def test_late_values_are_samples_too() -> None:
     change = event(("features", "f"), {"properties": {"x": 1}}, observed=20, late={"properties": {"y": 2}})
     assert found(change) == {"/features/f/properties/x": 1, "/features/f/properties/y": 2}

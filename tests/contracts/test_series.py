@@ -83,6 +83,20 @@ async def test_samples_come_back_in_order_with_their_own_types(series: Series, t
     assert [type(value) for _, value in found] == [float, bool, int, str, str, float, bool, str]
 
 
+async def test_extreme_values_come_back(series: Series, thing: str) -> None:
+    values = {
+        0: "\x00nul",
+        1: "😀\u2028",
+        2: 10**30,
+        3: -1.7976931348623157e308,
+        4: 5e-324,
+        5: 2**53 - 1,
+        6: "${x}\t=,",
+    }
+    await series.write(samples(thing, values), 1)
+    assert rows(await series.query(asking(thing))) == list((values | {2: 1e30}).items())
+
+
 async def test_the_range_includes_its_start_and_excludes_its_end(series: Series, thing: str) -> None:
     await series.write(samples(thing, {0: 1, 10: 2, 20: 3}), 1)
     assert rows(await series.query(asking(thing, end=T0 + 20))) == [(0, 1), (10, 2)]

@@ -15,17 +15,20 @@ LONGEST_TEXT = 4096
 """A longer text is a document rather than a sample, and makes none."""
 
 _LARGEST = 1.7976931348623157e308
+_FARTHEST: Micros = 9_000_000_000_000_000  # about the years 1685 to 2255, which is what a store of nanoseconds can hold
 
 
 def samples_of(event: Event) -> list[Sample]:
     """Every number, boolean and text below `properties` of a feature that the event sets, late values included.
 
     Nulls and deletions make no sample, nor do arrays (policies and pointers name no array element), NaN, infinities,
-    integers beyond a double's range and texts longer than LONGEST_TEXT. Attributes and desired properties are no series.
+    integers beyond a double's range, times centuries away and texts longer than LONGEST_TEXT. Attributes and desired properties are no series.
     """
     found: list[Sample] = []
     if event.kind == "thing" and event.action != "deleted":
         time = event.timestamp if event.observed is None else event.observed
+        if not -_FARTHEST < time < _FARTHEST:
+            return found
         if event.value is not UNSET:
             _of_thing(found, event.id, event.path, event.value, time, event.timestamp)
         if event.late is not UNSET:
