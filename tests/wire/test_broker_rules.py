@@ -306,8 +306,15 @@ async def test_silent_clients_are_disconnected_and_pinging_ones_are_not() -> Non
 async def test_a_connection_that_never_logs_in_is_closed() -> None:
     async with serving(limits=Limits(connect_seconds=0.2)) as broker:
         reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+        drip, slow = await asyncio.open_connection("127.0.0.1", broker.port)
+        slow.write(b"\x10")
+        end = asyncio.create_task(drip.read())
+        while not end.done():
+            slow.write(b"\x7f")
+            await asyncio.wait({end}, timeout=0.05)
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
+        slow.close()
 
 
 async def test_more_connections_than_the_limit_are_refused() -> None:

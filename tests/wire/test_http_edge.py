@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -316,3 +317,11 @@ async def test_slow_clients_do_not_keep_others_waiting(tmp_path: Path):
         assert time.monotonic() - began < 2
         for one in slow:
             one.close()
+
+
+async def test_idle_connections_by_the_thousand_leave_room(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client, AsyncExitStack() as stack:
+        for _ in range(1_500):
+            idle = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            idle.sendall(b"GET / HTTP/1.1\r\nHo")
+        assert (await client.get("/api/2/whoami")).status_code == 200

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOPIC_ALIASES = 64
+_GREETINGS = 100
 _GREETING_BYTES = 262_144
 _FLUSH_BYTES = 65_536
 _STUCK_BYTES = 4_194_304
@@ -92,6 +93,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.broker.connections.add(self)
+        if len(self.broker.connections) > self.broker.limits.connections + _GREETINGS:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
@@ -116,7 +119,8 @@ class Connection(asyncio.Protocol):
         """Bytes, to packets, to deeds."""
         if self.closed:
             return
-        self.heard = self.broker.loop.time()
+        if self.open:
+            self.heard = self.broker.loop.time()
         packets = self._decoder.feed(data)
         if self._login is not None:
             self._waiting += packets
@@ -429,18 +433,6 @@ class Connection(asyncio.Protocol):
         answer = encode(Unsuback(packet.mid, reasons), self.version)
         self.broker.when_durable(session, lambda: self.write(answer))
 
-    def _puback(self, packet: Puback) -> None:
-        """A subscriber has a message."""
-        self._session.acknowledged(packet.mid)
-
-    def _pubrec(self, packet: Pubrec) -> None:
-        """A subscriber has a QoS 2 message."""
-        self._session.taken(packet.mid, packet.reason)
-
-    def _pubcomp(self, packet: Pubcomp) -> None:
-        """A subscriber is done with a QoS 2 message."""
-        self._session.completed(packet.mid)
-
     def _pubrel(self, packet: Pubrel) -> None:
         """A publisher is done with a QoS 2 message; its packet id may come back once we have forgotten it durably."""
         session = self._session
@@ -489,10 +481,10 @@ class Connection(asyncio.Protocol):
         Connect: _connect,
         Subscribe: _subscribe,
         Unsubscribe: _unsubscribe,
-        Puback: _puback,
-        Pubrec: _pubrec,
+        Puback: lambda self, packet: self._session.acknowledged(packet.mid),
+        Pubrec: lambda self, packet: self._session.taken(packet.mid, packet.reason),
         Pubrel: _pubrel,
-        Pubcomp: _pubcomp,
+        Pubcomp: lambda self, packet: self._session.completed(packet.mid),
         Pingreq: _pingreq,
         Disconnect: _disconnect,
     }
