@@ -76,12 +76,16 @@ async def serve(settings: Settings, *, ready: Callable[[Running], None] | None =
             if ready is not None:
                 ready(server.running(f"http://{shown}:{port}"))
 
-        async with asyncio.TaskGroup() as tasks:
-            http = tasks.create_task(run_http(server.http(), settings, started))
-            stopping = tasks.create_task(stop.wait())
+        http = asyncio.create_task(run_http(server.http(), settings, started), name="http")
+        stopping = asyncio.create_task(stop.wait(), name="stopping")
+        try:
             await asyncio.wait({http, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if http.done():
+                http.result()
+        finally:
             http.cancel()
             stopping.cancel()
+            await asyncio.wait({http, stopping})
 
 
 async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
@@ -97,6 +101,8 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             cache_things=settings.cache_things,
             thing_max_bytes=settings.thing_max_bytes,
             policy_max_bytes=settings.policy_max_bytes,
+            journal_retention_days=settings.journal_retention_days,
+            journal_max_bytes=settings.journal_max_bytes,
         )
     )
     series = await stack.enter_async_context(_series(settings, folder, store))

@@ -74,14 +74,5 @@ async def _until_stopped(settings: Settings, ready: Callable[[Running], None], b
     leaving = asyncio.create_task(leave())
     try:
         await app.serve(settings, ready=ready, stop=stop)
-    except BaseExceptionGroup as group:
-        raise _first(group) from None
     finally:
         leaving.cancel()
-
-
-def _first(error: BaseException) -> BaseException:
-    """What went wrong first, out of the groups that tasks put it in."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
