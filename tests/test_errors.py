@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """The error table: what may be said, under which code and status."""
 
 from __future__ import annotations

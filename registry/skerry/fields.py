@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Field selectors: `a,b(c,d/e),features/*/properties/x` (ditto.md 1.4)."""
 
 from __future__ import annotations

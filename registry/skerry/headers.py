@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Ditto's headers: parsing them, their limits, and which travel on (ditto.md 1.2, 1.10)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Ids of things, policies and features, and definitions: Ditto's rules (ditto.md 1.4)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Metadata: what is said about values, in a tree that mirrors the thing (ditto.md 5.3)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """The parts of a thing: which paths there are, what may stand at each, and what is said when one is missing (ditto.md 1.1, 1.4)."""
 
 from __future__ import annotations

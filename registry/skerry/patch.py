@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Merge patches: RFC 7396, with Ditto's `{{ ~regex~ }}` keys that delete every member whose key matches."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """JSON pointers: text and URL forms, and copy-on-write access to documents by path."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """ETags and the conditions that requests put on them (ditto.md 1.3)."""
 
 from __future__ import annotations

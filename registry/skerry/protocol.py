@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """The Ditto Protocol's envelope and signals, each made from the other (ditto.md 2.1, 2.3)."""
 
 from __future__ import annotations

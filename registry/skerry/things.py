@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Things: deciding a command, applying an event, answering a read (ditto.md 1.3, 1.4). Pure."""
 
 from __future__ import annotations

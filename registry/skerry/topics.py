@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Topic paths of the Ditto Protocol: `<namespace>/<name>/<group>[/<channel>]/<criterion>[/<action>]` (ditto.md 2.1)."""
 
 from __future__ import annotations

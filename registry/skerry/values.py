@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """JSON values: decoding them strictly, and what may stand in a document (ditto.md 1.4)."""
 
 from __future__ import annotations
