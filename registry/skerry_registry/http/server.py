@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,11 @@ from skerry_registry.http.edge import Edge
 from skerry_registry.settings import Settings
 
 BACKLOG = 1024
-HEAD_PATIENCE_MS = 15_000
+HEAD_PATIENCE_MS = 30_000
+"""For a request's head, and for idle connections between two requests."""
+CONNECTIONS = 16_384
+FILES_KEPT = 256
+"""Open files that connections must leave to the stores."""
 HEAD_MAX = 262_144
 GRACE_SECONDS = 1.0
 STOP_SECONDS = 5.0
@@ -49,6 +54,7 @@ class Embedded(Server):
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=HEAD_PATIENCE_MS, max_buffer_size=HEAD_MAX),
             backlog=BACKLOG,
+            backpressure=room(),
             log_enabled=False,
         )
         self._listening = listening
@@ -60,6 +66,16 @@ class Embedded(Server):
         """Stop: take no more connections, close the idle ones."""
         self.interrupt_signal = True
         self.main_loop_interrupt.set()
+
+
+def room() -> int:
+    """How many connections there may be at a time; raises the soft limit of open files to the hard one for them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + FILES_KEPT
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(BACKLOG // 4, min(CONNECTIONS, soft - FILES_KEPT))
 
 
 def listen(host: str, port: int) -> socket.socket:
