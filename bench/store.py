@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ import uvloop
 
 from skerry.errors import SkerryError
 from skerry.signals import Command, Event
+from skerry_registry.app import COLLECT_EVERY
 from skerry_registry.registry import Registry
 from skerry_registry.stores.memory import MemoryStore
 from skerry_registry.stores.sqlite import SqliteStore
@@ -161,6 +163,9 @@ async def scale(folder: Path) -> None:
 
 async def main() -> None:
     wanted = set(sys.argv[1:]) or {"commits", "commands", "scale"}
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_EVERY)
     folder = Path(tempfile.mkdtemp(prefix="skerry-bench-", dir=os.environ.get("SKERRY_BENCH_DIR")))
     try:
         for name, run in (("commits", commits), ("commands", commands), ("scale", scale)):

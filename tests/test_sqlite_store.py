@@ -175,7 +175,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_read_only_folder_is_refused_by_name(read_only: Path):
-    with pytest.raises(FolderUnusable, match="permission denied|read-only") as refused:
+    with pytest.raises(FolderUnusable, match=r"permission denied|read-only") as refused:
         async with SqliteStore(read_only):
             pytest.fail("opened")
     assert str(read_only) in refused.value.text

@@ -115,6 +115,17 @@ class Heads:
             entry.commit = None
         return entry
 
+    def shrink(self) -> None:
+        """Evict what the bound leaves no room for, now that it is saved."""
+        surplus = len(self._entries) - self._limit
+        if surplus > 0:
+            for key, entry in list(self._entries.items()):
+                if not (entry.pins or entry.lagging or entry.commit is not None):
+                    del self._entries[key]
+                    surplus -= 1
+                    if not surplus:
+                        return
+
     def _evict(self, newest: Entry) -> None:
         """Make room, looking at a few of the oldest only: what must stay is asked again later."""
         tries = 16

@@ -18,7 +18,7 @@ from skerry_registry.runs import Lacking, Run
 from skerry_registry.snapshots import Snapshots
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from skerry.signals import Clock, Command, Held, NewId, Response
     from skerry_policies.enforcer import Permits
@@ -72,7 +72,14 @@ class Registry:
             thing_limit=thing_max_bytes,
             policy_limit=policy_max_bytes,
         )
-        self._snapshots = Snapshots(store, self.journal, seconds=snapshot_seconds, events=snapshot_events)
+        self._snapshots = Snapshots(
+            store,
+            self.journal,
+            self._heads.shrink,
+            seconds=snapshot_seconds,
+            events=snapshot_events,
+            entities=max(1_000, cache_things // 4),
+        )
         self._retention = Retention(
             store, self.journal, clock, days=journal_retention_days, max_bytes=journal_max_bytes
         )
@@ -174,6 +181,7 @@ class Registry:
                     run.answers[index] = error
             else:
                 again.update(indexes)
+        run.depends.clear()  # runs and commits know each other: leave no cycles to the garbage collector
         if again:
             await self._try_again(run, sorted(again))
         return run.answers
@@ -247,7 +255,7 @@ class Registry:
                 entry = self._heads.find((command.kind, command.id))
                 if entry is not None and command.verb != "retrieve":
                     run.depend(entry.commit)
-                answers.append(error)
+                answers.append(error.with_traceback(None))
             run.next += 1
         return None
 
@@ -260,7 +268,11 @@ class Registry:
             seen = await self._store.seen(unknown)
             run.seen.update((mark, mark in seen) for mark in unknown)
         if lacking.keys:
-            entries = await self._fetch(lacking.keys | {(c.kind, c.id) for c in rest}, run)
+            wanted = lacking.keys
+            if not run.fetched:
+                run.fetched = True
+                wanted |= {(c.kind, c.id) for c in rest} | set(_policies_of_new(rest))
+            entries = await self._fetch(wanted, run)
             documents = [entry.head.document for entry in entries if entry.key[0] == "thing"]
             await self._fetch({("policy", document["policyId"]) for document in documents if document}, run)
 
@@ -319,3 +331,12 @@ class Registry:
             self._deliveries.settle(commit)
         finally:
             commit.done.set_result(None)
+
+
+def _policies_of_new(commands: Iterable[Command]) -> Iterator[Key]:
+    """The policies that things would have if these commands created them."""
+    for command in commands:
+        if command.kind == "thing" and not command.path and isinstance(command.value, dict):
+            policy_id = command.value.get("policyId", command.id)
+            if isinstance(policy_id, str):
+                yield "policy", policy_id

@@ -25,13 +25,14 @@ class Lacking(Exception):
 class Run:
     """The state of one call; `next` is the first command without an answer."""
 
-    __slots__ = ("answers", "changed", "commands", "commit", "depends", "next", "pinned", "seen", "tries")
+    __slots__ = ("answers", "changed", "commands", "commit", "depends", "fetched", "next", "pinned", "seen", "tries")
 
     def __init__(self, commands: Sequence[Command], *, tries: int = 0) -> None:
         self.commands = commands
         self.tries = tries
         self.answers: list[Response | SkerryError] = []
         self.next = 0
+        self.fetched = False  # whether everything that can be foreseen was asked for
         self.commit: Commit | None = None  # being filled, not yet handed to the journal
         self.depends: dict[Commit, list[int]] = {}  # answers that hold only if the commit succeeds
         self.changed: set[Key] = set()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from skerry_registry.ports import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from skerry.signals import Held
     from skerry_registry.heads import Entry
@@ -23,9 +23,23 @@ SLICE = 200
 
 
 class Snapshots:
-    """Saves what has changed every `seconds`, or after `events` events; writers wait when it falls back four times that."""
+    """Saves what has changed: every `seconds`, after `events` events or `entities` changed entities.
 
-    def __init__(self, store: Store, journal: Journal, *, seconds: float, events: int) -> None:
+    Writers wait (`full`) when it falls back to four times that. `saved` is called after each time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        saved: Callable[[], None],
+        *,
+        seconds: float,
+        events: int,
+        entities: int,
+    ) -> None:
+        self._saved = saved
+        self._entities = entities
         self.full = False
         self._store = store
         self._journal = journal
@@ -58,11 +72,15 @@ class Snapshots:
         """These entities lag from now on; so many events were committed."""
         self._lagging.extend(entries)
         self._behind += events
-        if self._behind >= self._events:
+        if self._behind >= self._events or len(self._lagging) >= self._entities:
             self._wake.set()
-            if self._behind >= 4 * self._events:
+            if self._is_full():
                 self._room.clear()
                 self.full = True
+
+    def _is_full(self) -> bool:
+        """Whether writers have to wait."""
+        return self._behind >= 4 * self._events or len(self._lagging) >= 4 * self._entities
 
     async def wait(self) -> None:
         """Until the snapshots have caught up."""
@@ -88,6 +106,7 @@ class Snapshots:
                 await self._save_all()
             except StoreUnavailable as error:
                 log.warning("snapshots not saved", extra={"reason": error.text})
+                self._let_in()
                 await asyncio.sleep(1.0)
 
     async def _save_all(self) -> None:
@@ -111,6 +130,11 @@ class Snapshots:
             raise
         self._upto = upto
         self._behind -= behind
-        if self._behind < 4 * self._events:
-            self.full = False
-            self._room.set()
+        if not self._is_full():
+            self._let_in()
+        self._saved()
+
+    def _let_in(self) -> None:
+        """Let writers go on."""
+        self.full = False
+        self._room.set()

@@ -30,7 +30,7 @@ class EventsForgotten(SkerryError):
 class Journal:
     """The events of one store: numbered without gaps, shown to followers only once they are durable."""
 
-    def __init__(self, store: Store, *, keep: int = 20_000) -> None:
+    def __init__(self, store: Store, *, keep: int = 8_000) -> None:
         """`keep`: how many of the newest events stay in memory for followers that are near the head."""
         self.last = 0
         self.reached: dict[str, int] = {}

@@ -74,6 +74,7 @@ class Lane(Generic[J]):
                 else:
                     taken = set(map(id, done))
                     waiting = [job for job in waiting if id(job) not in taken]
+                del done
 
     def _gather(self, waiting: list[Job[J]], running: bool) -> bool:
         """Take over what is queued, waiting for something when there is nothing else to do; False after the last."""

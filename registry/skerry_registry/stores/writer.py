@@ -32,6 +32,8 @@ _INSERTS = {
     rows: f"INSERT INTO journal SELECT * FROM (VALUES {','.join([_ROW] * rows)}) WHERE column1 IS NOT NULL"  # noqa: S608 - no text from outside
     for rows in _ROWS
 }
+_BIRTHS = """INSERT INTO entities SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE true
+  ON CONFLICT (entity) DO UPDATE SET alive = excluded.alive"""
 _SIGN = 1 << 63
 _encode = json.Encoder().encode
 
@@ -222,11 +224,8 @@ class Writer:
             self._insert(rows, count)
             return
         execute("BEGIN IMMEDIATE")
-        for entity, kind, id_, alive in births:
-            execute(
-                "INSERT INTO entities VALUES (?, ?, ?, ?) ON CONFLICT (entity) DO UPDATE SET alive = excluded.alive",
-                (entity, kind, id_, alive),
-            )
+        if births:
+            execute(_BIRTHS, (_encode(births).decode(),))
         size = _ROWS[-1]
         for start in range(0, count, size):
             part = rows[start * _COLUMNS : (start + size) * _COLUMNS]
