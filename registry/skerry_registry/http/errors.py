@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from skerry.errors import SkerryError
-from skerry.headers import HeadersTooLarge
 
 
 class AuthenticationFailed(SkerryError):
@@ -23,12 +22,6 @@ class DuplicateHeader(SkerryError):
     status = 400
     message = "'{name}' is given more than once."
     description = "Send it once: as a header or as a query parameter."
-
-
-class HeaderFieldsTooLarge(HeadersTooLarge):
-    """More header bytes or lines than the server reads, whoever they are for."""
-
-    message = "The headers are too large: {reason}."
 
 
 class UriTooLong(SkerryError):

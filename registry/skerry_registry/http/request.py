@@ -14,7 +14,6 @@ from skerry_registry.http.errors import (
     BodyLate,
     BodyTooLarge,
     DuplicateHeader,
-    HeaderFieldsTooLarge,
     UriTooLong,
 )
 from skerry_registry.users import Caller
@@ -136,7 +135,9 @@ class Request:
         if "x-correlation-id" in self.edge:
             self.ditto.setdefault("correlation-id", self.edge["x-correlation-id"])
         if len(raw) > HEADERS_MAX:
-            refusal = refusal or HeaderFieldsTooLarge(reason=f"there are {len(raw)}, the limit is {HEADERS_MAX}")
+            refusal = refusal or HeadersTooLarge(
+                size=f"{len(raw)} lines of {sum(len(value) for _, value in raw)}", limit=f"{HEADERS_MAX} lines"
+            )
         length = len(self.path) + len(self.query_string) + 1
         if length > URI_MAX:
             refusal = refusal or UriTooLong(length=length, limit=URI_MAX)
@@ -154,8 +155,8 @@ class Request:
             if name is None:
                 known, name = self.edge, EDGE_HEADERS.get(key)
             if len(value) > HEADER_MAX:
-                refusal = refusal or HeaderFieldsTooLarge(
-                    reason=f"'{key.decode('latin-1')}' is longer than {HEADER_MAX} bytes"
+                refusal = refusal or HeadersTooLarge(
+                    size=len(value), limit=HEADER_MAX, description=f"Shorten '{key.decode('latin-1')}'."
                 )
             elif name is None:
                 continue
