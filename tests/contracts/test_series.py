@@ -286,6 +286,18 @@ async def test_times_before_1970_are_times_like_others(series: Series, thing: st
         assert [(time - start, value) for time, value in page.rows] == expected
 
 
+@pytest.mark.parametrize("agg", ["avg", "sum", "stddev", "max"])
+async def test_numbers_too_large_to_add_up_break_nothing(series: Series, thing: str, agg: Any) -> None:
+    await series.write(samples(thing, {0: 1.7e308, 1: 1.7e308, 2: -1.7e308}), 1)
+    try:
+        page = await series.query(asking(thing, step=HOUR, agg=agg))
+    except QueryInvalid as refused:
+        assert "too large" in refused.text  # noqa: PT017 - a refusal is as good as an infinite sum
+    else:
+        assert len(page.rows) == 1
+    assert len((await series.query(asking(thing))).rows) == 3
+
+
 async def test_the_widest_range_is_answered(series: Series, thing: str) -> None:
     await series.write(samples(thing, {0: 2}), 1)
     wide = {"start": -25_567 * DAY, "end": 47_482 * DAY}  # the years 1900 to 2099

@@ -67,6 +67,7 @@ class DuckSeries:
             "autoload_known_extensions": False,
         }
         self._opening = threading.Lock()
+        self._answering = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._things: dict[str, int] = {}
         self._paths: dict[str, int] = {}
@@ -102,11 +103,14 @@ class DuckSeries:
 
     async def query(self, query: Query) -> Page:
         """Answer one property's page."""
-        ask = asyncio.ensure_future(self._run(self._reader, lambda: self._query(query)))
-        done, _ = await asyncio.wait({ask}, timeout=QUERY_SECONDS)
-        if not done:
-            self._interrupt()
-        return await ask
+        ask = asyncio.ensure_future(self._run(self._reader, lambda: self._answer(query)))
+        try:
+            done, _ = await asyncio.wait({ask}, timeout=QUERY_SECONDS)
+            if not done:
+                self._interrupt()
+            return await ask
+        finally:
+            ask.cancel()
 
     async def _run(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         try:
@@ -115,6 +119,8 @@ class DuckSeries:
             raise QueryInvalid(
                 name="from", reason=f"the answer takes more than {QUERY_SECONDS:g} s; ask for a shorter range"
             ) from error
+        except duckdb.OutOfRangeException as error:
+            raise QueryInvalid(name="agg", reason="the numbers are too large for it; ask for min or max") from error
         except (duckdb.Error, OSError, MemoryError) as error:
             raise SeriesUnavailable(reason=str(error).splitlines()[0]) from error
 
@@ -139,8 +145,10 @@ class DuckSeries:
         """Let go of a connection that failed; the next use opens the file anew, which replays its log."""
         with self._opening:
             connection, self._connection = self._connection, None
-        if connection is not None:
-            self._reading.close()
+            reading = self._reading if connection is not None else None
+        if connection is not None and reading is not None:
+            with self._answering:
+                reading.close()
             connection.close()
 
     def _close(self) -> None:
@@ -217,8 +225,13 @@ class DuckSeries:
             self._drop()
             raise
 
+    def _answer(self, query: Query) -> Page:
+        """The answer, during which the connection is not taken away."""
+        with self._answering:
+            self._open()
+            return self._query(query)
+
     def _query(self, query: Query) -> Page:
-        self._open()
         facts = {
             "thing": self._things.get(query.thing, -1),
             "path": self._paths.get(query.path, -1),
