@@ -449,6 +449,9 @@ def test_a_read_shows_special_members_only_when_they_are_named(held):
         held, visible, ask("retrieve", (), asked={"fields": "_policy", "if-none-match": '"rev:1"'})
     )
     assert answer.value == {"_policy": {"policyId": ID}}
+    with pytest.raises(SkerryError) as error:
+        things.retrieve(held, visible, ask("retrieve", (), asked={"fields": "_policy", "if-match": '"rev:2"'}))
+    assert error.value.status == 412
 
 
 def test_a_read_shows_only_what_is_visible(held):

@@ -345,7 +345,9 @@ def retrieve(held: Held, visible: Json, command: Command) -> Response:
         if value is UNSET:
             raise parts.missing(visible, command.id, path)
         etag = value_etag(value) if path else thing_etag(held.revision)
-    if asked and not preconditions.CONDITIONAL.isdisjoint(asked) and "_policy" not in (selected or ""):
+    if asked and not preconditions.CONDITIONAL.isdisjoint(asked):
+        if "_policy" in (selected or ""):
+            asked = {name: text for name, text in asked.items() if name != "if-none-match"}
         preconditions.check(asked, etag, "retrieve")
     if selected is not None:
         selector = fields.parse(selected)
