@@ -48,7 +48,7 @@ function arrange(things, width, height) {
     const [left, top] = [(width - (east - west) * scale) / 2, (height - 26 - (north - south) * scale) / 2];
     spots = places.map(([x, y]) => [left + (x - west) * scale, top + (north - y) * scale]);
   } else {
-    const columns = Math.max(1, Math.ceil(Math.sqrt((things.length * width) / height)));
+    const columns = Math.max(1, Math.min(things.length, Math.ceil(Math.sqrt((things.length * width) / height))));
     const rows = Math.ceil(things.length / columns);
     spots = things.map((_, index) => [((index % columns) + 0.5) * (width / columns), (Math.floor(index / columns) + 0.5) * ((height - 26) / rows)]);
   }
@@ -103,6 +103,7 @@ export class FarmMap {
 
   show(farm, now, total) {
     Object.assign(this, { farm, now, total });
+    this.element.className = `mapbox ${total.count <= 4 ? "tiny" : total.count <= 12 ? "low" : ""}`;
     const [width, height] = this.#box;
     if (width < 50 || height < 50) return;
     const things = [...farm.turbines, ...farm.masts];
