@@ -126,10 +126,14 @@ class Process:
         """Send a signal, wait, and kill what does not end within ten seconds."""
         if self.running is None:
             return
-        self.running.send_signal(how)
-        try:
-            self.running.wait(10)
-        except subprocess.TimeoutExpired:
+        for _ in range(10):
+            self.running.send_signal(how)  # again, since Mosquitto forgets one that comes while it starts
+            try:
+                self.running.wait(1)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        else:
             self.running.kill()
             self.running.wait()
         self.running = None
