@@ -127,10 +127,10 @@ async def test_events_go_by_age_once_every_consumer_has_read_them():
     store = MemoryStore()
     journal = await journal_of(20, store=store)
     await store.move_cursor("search", 9)
-    journal.reach("series", 4)
+    journal.spare("series", lambda: 4)
     await forget(journal, store, now=20 * DAY, days=5)
     assert await store.oldest() == 5
-    journal.reach("series", 20)
+    journal.spare("series", lambda: 20)
     await forget(journal, store, now=20 * DAY, days=5)
     assert await store.oldest() == 10
     await store.move_cursor("search", 20)
@@ -144,7 +144,7 @@ async def test_above_the_bound_the_oldest_go_read_or_not_with_a_warning(caplog, 
     async with SqliteStore(tmp_path) as store:
         journal = await journal_of(3_000, store=store)
         await store.save([await store.load("thing", "demo:T1")], journal.last)
-        journal.reach("series", 100)
+        journal.spare("series", lambda: 100)
         bound = await store.size() // 2
         with caplog.at_level(logging.WARNING):
             await Retention(store, journal, lambda: 0, days=0, max_bytes=bound).sweep()

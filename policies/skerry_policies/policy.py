@@ -7,14 +7,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
+from skerry import fields, headers, pointer, preconditions
 from skerry.errors import SkerryError
+from skerry.ids import check_policy_id
 from skerry.signals import Command, Decision, Event, Held, Response
 from skerry_policies.enforcer import compile_permits
 
 if TYPE_CHECKING:
-    from skerry.signals import Json, Micros
+    from skerry.signals import Json, Micros, Path
 
 
 class PolicyNotAccessible(SkerryError):
@@ -24,6 +26,14 @@ class PolicyNotAccessible(SkerryError):
     status = 404
     message = "No policy '{policy_id}' is visible to you."
     description = "Either it does not exist or it lets you read no part of it."
+
+
+class PartNotFound(SkerryError):
+    """A part of a policy that is not there."""
+
+    code = "policies:entry.notfound"
+    status = 404
+    message = "The policy '{policy_id}' has nothing at {path} that you may see."
 
 
 class PolicyExists(SkerryError):
@@ -206,61 +216,105 @@ def check_lockout(document: dict[str, Any]) -> None:
 
 
 def decide(held: Held, command: Command, now: Micros, limit: int) -> Decision:
-    """Create, replace or delete a whole policy. The caller's rights on a policy that exists are checked before."""
-    policy_id = held.id
-    if command.verb == "delete":
-        if held.document is None:
-            raise PolicyNotAccessible(policy_id=policy_id)
-        return _decision(held, command, now, UNSET)
-    if command.verb == "create" and held.document is not None:
+    """Create, replace or delete a policy or a part of it. The caller's rights on a policy that exists are checked before.
+
+    Raises the rows above, PreconditionFailed.
+    """
+    policy_id, path = held.id, command.path
+    before = held.document
+    found = UNSET if before is None else pointer.get(before, path)
+    preconditions.check(command.headers, _etag(held.revision, path, found), command.verb, "policy")
+    if command.verb == "merge":
+        raise PolicyInvalid(at=pointer.write(path), problem="a policy cannot be merged, send the whole part instead")
+    if before is None and (path or command.verb == "delete"):
+        raise PolicyNotAccessible(policy_id=policy_id)
+    if command.verb == "create" and before is not None:
         raise PolicyExists(policy_id=policy_id)
-    document = check(policy_id, command.value if command.value is not UNSET else None)
+    if command.verb == "delete":
+        if found is UNSET:
+            raise PartNotFound(policy_id=policy_id, path=pointer.write(path))
+        if not path:
+            return _decision(held, command, now, None, created=False)
+        document = check(policy_id, pointer.remove(before, path))
+    elif path:
+        document = check(policy_id, pointer.put(before, path, command.value))
+    else:
+        check_policy_id(policy_id)
+        document = check(policy_id, command.value if command.value is not UNSET else None)
     check_lockout(document)
-    if held.document is None and command.headers.get("allow-policy-lockout") != "true":
-        rights = compile_permits(document, command.subjects)
-        if not rights.may("policy", (), "WRITE"):
-            raise PolicyNotCreatable(policy_id=policy_id)
+    if before is None:
+        _check_creator(document, command)
     size = len(msgspec.json.encode(document))
     if size > limit:
         raise PolicyTooLarge(policy_id=policy_id, size=size, limit=limit)
-    return _decision(held, command, now, document)
+    return _decision(held, command, now, document, created=found is UNSET)
 
 
-def _decision(held: Held, command: Command, now: Micros, document: Json) -> Decision:
-    """The event and the answer."""
-    revision = held.revision + 1
-    created = held.document is None
+def _check_creator(document: dict[str, Any], command: Command) -> None:
+    """Refuse a new policy that its maker could not change, unless that is meant."""
+    if command.headers.get("allow-policy-lockout") == "true":
+        return
+    if not compile_permits(document, command.subjects).may("policy", (), "WRITE"):
+        raise PolicyNotCreatable(policy_id=document["policyId"])
+
+
+def retrieve(held: Held, visible: Json, command: Command) -> Response:
+    """A policy or a part of it; `visible` is the document without what the caller may not read. Raises NotModified."""
+    value = pointer.get(visible, command.path)
+    if value is UNSET:
+        raise PartNotFound(policy_id=held.id, path=pointer.write(command.path))
+    etag = _etag(held.revision, command.path, value)
+    preconditions.check(command.headers, etag, command.verb, "policy")
+    selector = command.headers.get("fields")
+    if selector and not command.path:
+        value = fields.select(value, fields.parse(selector))
+    return Response(status=200, value=value, etag=etag, revision=held.revision)
+
+
+def _etag(revision: int, path: Path, value: Json | UnsetType) -> str | None:
+    """The tag of a policy or a part of it; None for what is not there."""
+    if value is UNSET:
+        return None
+    return preconditions.value_etag(value) if path else preconditions.thing_etag(revision)
+
+
+def _decision(held: Held, command: Command, now: Micros, document: dict[str, Any] | None, *, created: bool) -> Decision:
+    """The event and the answer; `document` is the whole policy as it will be, None when it is deleted."""
+    revision, path = held.revision + 1, command.path
+    value = UNSET if command.verb == "delete" else pointer.get(document, path)
     event = Event(
         kind="policy",
         id=held.id,
-        action="deleted" if document is UNSET else "created" if created else "modified",
+        action="deleted" if value is UNSET else "created" if created else "modified",
         revision=revision,
         timestamp=now,
-        value=document,
-        headers={
-            name: text for name, text in command.headers.items() if name in {"correlation-id", "ditto-originator"}
-        },
+        path=path,
+        value=value,
+        headers=headers.for_event(command.headers),
         digest=command.digest,
     )
-    status = 201 if created else 204
-    etag = None if document is UNSET else f'"rev:{revision}"'
-    return Decision(
-        response=Response(status=status, value=document if created else UNSET, etag=etag, revision=revision),
-        event=event,
+    answer = Response(
+        status=201 if created else 204,
+        value=value if created else UNSET,
+        etag=_etag(revision, path, value),
+        revision=revision,
     )
+    return Decision(response=answer, event=event)
 
 
 def apply(held: Held, event: Event) -> Held:
     """The policy after the event."""
-    gone = event.action == "deleted"
-    assert gone or isinstance(event.value, dict)
-    document: dict[str, Any] | None = None if gone else event.value  # type: ignore[assignment]  # a dict, just asserted
+    document: dict[str, Any] | None
+    if event.action == "deleted":
+        document = pointer.remove(held.document, event.path) if event.path else None
+    else:
+        document = pointer.put(held.document or {}, event.path, event.value)
     return Held(
         kind="policy",
         id=event.id,
         document=document,
         revision=event.revision,
         number=event.number,
-        created=event.timestamp if held.document is None and not gone else held.created,
+        created=event.timestamp if held.document is None else held.created,
         modified=event.timestamp,
     )

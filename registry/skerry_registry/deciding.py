@@ -135,13 +135,14 @@ class Deciding:
         return document if shown is UNSET else {**document, "_policy": shown}
 
     def _retrieve_policy(self, run: Run, held: Held, command: Command) -> Response:
-        """A whole policy, as far as the caller may see."""
+        """A policy or a part of it, as far as the caller may see."""
         permits = self.permits(run, held.id, command.subjects)
         if held.document is None or permits is None or not permits.may_partly("policy", (), "READ"):
             raise policy.PolicyNotAccessible(policy_id=held.id)
         shown = permits.view((), held.document, "policy")
-        document = {"policyId": held.id} if shown is UNSET else {**shown, "policyId": held.id}
-        return Response(status=200, value=document, etag=f'"rev:{held.revision}"', revision=held.revision)
+        return policy.retrieve(
+            held, {"policyId": held.id} if shown is UNSET else {**shown, "policyId": held.id}, command
+        )
 
     def _change_thing(self, run: Run, entry: Entry, command: Command, now: Micros) -> Response:
         """A write on a thing that exists."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from skerry.errors import SkerryError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from skerry.signals import Event
     from skerry_registry.ports import Store
@@ -33,7 +33,7 @@ class Journal:
     def __init__(self, store: Store, *, keep: int = 8_000) -> None:
         """`keep`: how many of the newest events stay in memory for followers that are near the head."""
         self.last = 0
-        self.reached: dict[str, int] = {}
+        self.places: dict[str, Callable[[], int]] = {}
         self._store = store
         self._keep = keep
         self._recent: list[Event] = []  # gap-free, ends with number `last`
@@ -44,9 +44,9 @@ class Journal:
         """Stand at the store's newest event."""
         self.last = await self._store.last()
 
-    def reach(self, consumer: str, number: int) -> None:
-        """Note how far a consumer has dealt with the events, when its place is kept elsewhere: retention spares the rest."""
-        self.reached[consumer] = number
+    def spare(self, consumer: str, place: Callable[[], int]) -> None:
+        """Let retention ask a consumer that keeps its place elsewhere how far it has dealt with the events."""
+        self.places[consumer] = place
 
     async def append(self, events: Sequence[Event]) -> None:
         """Make the events durable, all or none; when it returns they are numbered and on their way to the followers."""

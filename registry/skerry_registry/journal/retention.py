@@ -42,7 +42,8 @@ class Retention:
 
     async def sweep(self) -> None:
         """Forget what may go and what must go."""
-        places = {**await self._store.cursors(), **self._journal.reached}
+        places = await self._store.cursors()
+        places |= {name: place() for name, place in self._journal.places.items()}
         read = min(places.values(), default=self._journal.last)
         if self._days:
             young = await self._first_since(self._clock() - int(self._days * DAY))
