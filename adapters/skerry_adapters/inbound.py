@@ -11,7 +11,8 @@ from msgspec import Struct
 class Inbound(Struct, frozen=True, kw_only=True):
     """One PUBLISH as it arrived. `mid`: the packet id (0 at QoS 0); `redelivered`: its DUP flag.
 
-    `subjects`: whom the device is authenticated as; empty on an external broker, which hides the publisher.
+    `subjects` and `client`: whom the device is authenticated as, and its client id; empty on an external broker, which
+    hides the publisher.
     `response_topic` and `correlation`: MQTT 5's, None without.
     """
 
@@ -22,6 +23,7 @@ class Inbound(Struct, frozen=True, kw_only=True):
     redelivered: bool = False
     retained: bool = False
     subjects: tuple[str, ...] = ()
+    client: str = ""
     response_topic: str | None = None
     correlation: bytes | None = None
 

@@ -132,8 +132,8 @@ def _ditto(source: Source) -> Inbounder:
 def delivery(source: str, message: Inbound) -> int:
     """64 bits that a redelivery by the broker has in common with the first delivery."""
     found = blake2b(digest_size=8)
-    for part in (source.encode(), *(subject.encode() for subject in message.subjects), message.topic.encode()):
-        found.update(part + b"\0")
+    for part in (source, *message.subjects, message.client, message.topic):
+        found.update(part.encode() + b"\0")
     found.update(message.mid.to_bytes(2) + message.payload)
     return int.from_bytes(found.digest(), signed=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import time
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -70,6 +71,7 @@ async def serve(settings: Settings, *, ready: Callable[[Running], None] | None =
         server = await _open(settings, stack)
         gc.freeze()
         gc.set_threshold(*COLLECT_EVERY)
+        _allow_connections()
 
         def started(host: str, port: int) -> None:
             shown = f"[{host}]" if ":" in host else host
@@ -86,6 +88,13 @@ async def serve(settings: Settings, *, ready: Callable[[Running], None] | None =
             http.cancel()
             stopping.cancel()
             await asyncio.wait({http, stopping})
+
+
+def _allow_connections() -> None:
+    """As many open files, so connections, as the system grants us without asking: often 1,024 is only the start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:

@@ -373,6 +373,7 @@ def _inbound(_: Connection | None, session: Session, packet: Publish, topic: str
         mid=packet.mid,
         redelivered=packet.dup,
         subjects=session.subjects,
+        client=session.client_id,
         response_topic=properties.get("response_topic"),
         correlation=properties.get("correlation_data"),
     )
