@@ -303,3 +303,19 @@ async def test_the_widest_range_is_answered(series: Series, thing: str) -> None:
     wide = {"start": -25_567 * DAY, "end": 47_482 * DAY}  # the years 1900 to 2099
     query = asking(thing, **wide, step=wide["end"] - wide["start"], agg="max")
     assert [value for _, value in (await series.query(query)).rows] == [2]
+
+
+async def test_the_embedded_store_forgets_what_is_old_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "series.duckdb"
+    async with DuckSeries(path) as store:
+        for upto in range(1, 6):
+            await store.write(samples("a:b", dict.fromkeys(range(300000), upto)), upto)
+        await store.trim(T0 + 200_000)
+        await store.write(samples("a:b", {200_000: 9, 300_000: 10}), 6)
+        count = asking("a:b", step=HOUR, agg="count")
+        assert rows(await store.query(count)) == [(0, 100_001)]
+        assert rows(await store.query(asking("a:b", limit=2))) == [(200_000, 9), (200_001, 5)]
+        assert rows(await store.query(asking("a:b", limit=1, order="desc"))) == [(300_000, 10)]
+    async with DuckSeries(path) as store:
+        assert rows(await store.query(count)) == [(0, 100_001)]
+        assert await store.cursor() == 6
