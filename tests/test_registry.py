@@ -212,6 +212,23 @@ async def test_what_another_writer_changed_is_loaded_and_decided_anew():
         assert (await registry.handle(get("attributes"))).value == {"a": 3, "b": 1}
 
 
+async def test_one_change_that_is_no_json_does_not_take_its_neighbours_along(registry):
+    await registry.handle(put())
+    bad = put("\ud800", "attributes", "c")
+    answers = await registry.handle_all([put(1, "attributes", "a"), bad, put(2, "attributes", "b")])
+    assert [answer.status for answer in answers] == [201, 400, 201]
+    assert (await registry.handle(get("attributes"))).value == {"a": 1, "b": 2}
+
+
+async def test_an_error_that_nobody_foresaw_is_a_500_and_the_next_command_works():
+    store = SlowStore()
+    async with serving(store) as registry:
+        await registry.handle(put())
+        store.failures = [ZeroDivisionError("unforeseen")]
+        assert await refused(registry, put(1, "attributes", "a")) == (500, "internalerror")
+        assert (await registry.handle(put(2, "attributes", "a"))).revision == 2
+
+
 async def test_a_conflict_without_end_is_given_up():
     store = SlowStore()
     async with serving(store) as registry:

@@ -29,6 +29,15 @@ class StoreUnavailable(SkerryError):
     description = "Nothing was changed. Try again; the operator finds the cause in the log and under /health."
 
 
+class EventNotStorable(SkerryError):
+    """The change holds something that is no JSON text: half a surrogate pair, nesting without end."""
+
+    code = "store.event.invalid"
+    status = 400
+    message = "The change of '{id}' cannot be written as JSON: {problem}."
+    description = "Send valid Unicode and at most a few hundred levels of nesting."
+
+
 class Store(Protocol):
     """The journal and the snapshots of one data directory or database. Every contract test runs on each implementation.
 
@@ -42,7 +51,7 @@ class Store(Protocol):
         """Store all events durably in one transaction, or none; then each has its `number`, gap-free, in order.
 
         Concurrent calls share one commit (group commit). Raises RevisionConflict when an event's revision is not the
-        entity's newest + 1, StoreUnavailable when nothing could be written.
+        entity's newest + 1, EventNotStorable when one is no JSON, StoreUnavailable when nothing could be written.
         """
         ...
 

@@ -13,7 +13,7 @@ from skerry_registry.deciding import Deciding
 from skerry_registry.deliveries import Deliveries
 from skerry_registry.heads import Commit, Entry, Heads
 from skerry_registry.journal import Journal, Retention
-from skerry_registry.ports import RevisionConflict, StoreUnavailable
+from skerry_registry.ports import EventNotStorable, RevisionConflict, StoreUnavailable
 from skerry_registry.runs import Lacking, Run
 from skerry_registry.snapshots import Snapshots
 
@@ -176,7 +176,10 @@ class Registry:
             error = commit.error
             if error is None:
                 continue
-            if isinstance(error, SkerryError) and commit.owner is run:
+            if isinstance(error, EventNotStorable) and len(run.commands) > 1:
+                for index in indexes:  # one of them is to blame, the others shall not suffer
+                    run.answers[index] = (await self._carry_out(Run([run.commands[index]])))[0]
+            elif isinstance(error, SkerryError) and commit.owner is run:
                 for index in indexes:
                     run.answers[index] = error
             else:
@@ -321,11 +324,12 @@ class Registry:
         """Make a commit durable and visible, or undo what was built on it."""
         try:
             await self.journal.append(commit.events)
-        except (StoreUnavailable, RevisionConflict) as error:
-            commit.error = error
+        except Exception as error:
+            commit.error = error if isinstance(error, SkerryError | RevisionConflict) else SkerryError()
             commit.drop(stale=isinstance(error, RevisionConflict))
             self._deliveries.drop(commit)
-            log.warning("commit failed", extra={"events": len(commit.events), "reason": str(error)})
+            unknown = error if commit.error is not error else None
+            log.warning("commit failed", extra={"events": len(commit.events), "reason": str(error)}, exc_info=unknown)
         else:
             self._snapshots.note(commit.settle(), len(commit.events))
             self._deliveries.settle(commit)

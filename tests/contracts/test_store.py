@@ -8,7 +8,7 @@ import pytest
 
 from skerry.signals import Event, Held
 from skerry_registry.journal.replay import replay
-from skerry_registry.ports import RevisionConflict, Store
+from skerry_registry.ports import EventNotStorable, RevisionConflict, Store
 from skerry_registry.stores.memory import MemoryStore
 from skerry_registry.stores.sqlite import SqliteStore
 
@@ -111,6 +111,21 @@ async def test_a_revision_that_does_not_follow_is_refused_and_nothing_of_its_app
     assert (await store.load("thing", "demo:T9")).document is None
     await store.append([merged(3)])
     assert await store.last() == 3
+
+
+async def test_what_is_no_json_is_refused_and_harms_nobody(store):
+    await store.append([created()])
+    endless: list = []
+    for _ in range(3_000):
+        endless = [endless]
+    bad = [merged(2), merged(2)]
+    bad[0].value = {"name": "\ud800"}
+    bad[1].value = {"name": endless}
+    results = await asyncio.gather(
+        store.append([bad[0]]), store.append([bad[1]]), store.append([merged(2)]), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [EventNotStorable, EventNotStorable, type(None)]
+    assert [event.number for event in await store.read(0, 10)] == [1, 2]
 
 
 async def test_a_thing_and_a_policy_may_have_the_same_id(store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import apsw
+
+log = logging.getLogger(__name__)
 
 J = TypeVar("J")
 
@@ -67,7 +70,13 @@ class Lane(Generic[J]):
         while running or waiting:
             running = self._gather(waiting, running)
             if waiting:
-                done = self._work(self._connection, waiting)
+                try:
+                    done = self._work(self._connection, waiting)
+                except Exception as error:
+                    log.exception("store failed", extra={"lane": self._thread.name})
+                    done = waiting
+                    for job in done:
+                        job.error = error
                 self._loop.call_soon_threadsafe(_answer, done)
                 if len(done) == len(waiting):
                     waiting = []

@@ -5,9 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from typing import TYPE_CHECKING, Self, TypeAlias
 
+from msgspec import json
+
 from skerry.signals import Event, Held, Kind, Micros
 from skerry_registry.journal.replay import apply
-from skerry_registry.ports import RevisionConflict
+from skerry_registry.ports import EventNotStorable, RevisionConflict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +38,10 @@ class MemoryStore:
         """Take all or none."""
         revisions: dict[Key, int] = {}
         for event in events:
+            try:
+                json.encode(event)
+            except (UnicodeEncodeError, RecursionError) as error:
+                raise EventNotStorable(id=event.id, problem=error) from error
             key = (event.kind, event.id)
             before = revisions.get(key)
             if before is None:

@@ -9,7 +9,7 @@ import apsw
 from msgspec import Struct, json
 
 from skerry.signals import Event, Held, Kind
-from skerry_registry.ports import RevisionConflict, StoreUnavailable
+from skerry_registry.ports import EventNotStorable, RevisionConflict, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -166,10 +166,11 @@ class Writer:
         entity = self._entity
         for job in jobs:
             events = job.task.events  # type: ignore[union-attr]  # appends only
-            if not self._fits(job, events, revisions, touched):
+            texts = _texts(job, events)
+            if texts is None or not self._fits(job, events, revisions, touched):
                 continue
             sound.append(job)
-            for event in events:
+            for event, text in zip(events, texts, strict=True):
                 number += 1
                 key = (event.kind, event.id)
                 known = touched[key]
@@ -179,8 +180,6 @@ class Writer:
                 if event.action in {"created", "deleted"} or event.revision == 1:
                     births.append((known.entity, event.kind, event.id, int(event.action != "deleted")))
                 digest = None if event.digest is None else signed(event.digest)
-                event.number = 0
-                text = _encode(event).decode()
                 rows += (number, known.entity, event.revision, event.timestamp, event.observed, digest, text)
         self._entity = entity
         return sound, rows, births, touched
@@ -311,6 +310,19 @@ class Writer:
             )
         execute("UPDATE marks SET number = max(number, ?) WHERE name = 'checkpoint'", (task.upto,))
         execute("COMMIT")
+
+
+def _texts(job: Job[Task], events: Sequence[Event]) -> list[str] | None:
+    """The events as JSON, without numbers; None (and the job's error) when one is not fit for that."""
+    texts: list[str] = []
+    for event in events:
+        event.number = 0
+        try:
+            texts.append(_encode(event).decode())
+        except (UnicodeEncodeError, RecursionError) as error:
+            job.error = EventNotStorable(id=event.id, problem=error)
+            return None
+    return texts
 
 
 def _words(error: Exception) -> str:
