@@ -52,8 +52,12 @@ class HttpWriter(threading.Thread):
                 if answer.status in {201, 204}:
                     self.acknowledged.append(self.tried)
             except (OSError, HTTPException):
-                connection = None
+                if connection is not None:
+                    connection.close()
+                    connection = None
                 self.done.wait(0.02)
+        if connection is not None:
+            connection.close()
 
 
 class MqttWriter(threading.Thread):
@@ -78,7 +82,7 @@ class MqttWriter(threading.Thread):
         while not self.done.is_set():
             try:
                 client = LeanClient(self.port, self.name, "ditto", "ditto")
-            except (OSError, IndexError):
+            except OSError:
                 self.done.wait(0.02)
                 continue
             try:

@@ -156,11 +156,15 @@ class LeanClient:
         body = text("MQTT") + bytes([4, flags]) + (600).to_bytes(2) + text(client_id)
         if user:
             body += text(user) + text(password)
-        self.socket.sendall(packet(0x10, body))
-        answer = self.socket.recv(4)
-        if answer[3] != 0:
-            message = f"broker refused: {answer!r}"
-            raise ConnectionError(message)
+        try:
+            self.socket.sendall(packet(0x10, body))
+            answer = self.socket.recv(4)
+            if len(answer) < 4 or answer[3] != 0:
+                message = f"broker refused: {answer!r}"
+                raise ConnectionError(message)
+        except OSError:
+            self.socket.close()
+            raise
         self.rest = b""
 
     def subscribe(self, topic: str) -> None:
