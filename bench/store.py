@@ -168,7 +168,7 @@ async def main() -> None:
     gc.set_threshold(*COLLECT_EVERY)
     folder = Path(tempfile.mkdtemp(prefix="skerry-bench-", dir=os.environ.get("SKERRY_BENCH_DIR")))
     try:
-        for name, run in (("commits", commits), ("commands", commands), ("scale", scale)):
+        for name, run in (("scale", scale), ("commits", commits), ("commands", commands)):
             if name in wanted:
                 await run(folder)
     finally:
