@@ -19,6 +19,7 @@ from skerry_adapters.broker import Broker
 from skerry_adapters.dead_letters import DeadLetters
 from skerry_adapters.inlet import Inlet
 from skerry_adapters.mqtt import Address, MqttClient
+from skerry_adapters.series.ports import SeriesUnavailable
 from skerry_adapters.series.sink import Sink
 from skerry_registry import logs
 from skerry_registry.history import History
@@ -115,7 +116,8 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
         )
     )
     series = await stack.enter_async_context(_series(settings, folder, store))
-    sink = Sink(registry.journal.follow, series, now)
+    journal = registry.journal
+    sink = Sink(journal.follow, series, now, reached=lambda number: journal.reach("series", number))
     await stack.enter_async_context(_in_background("series sink", sink.run()))
     if settings.influx_url is None and settings.series_retention_days:
         await stack.enter_async_context(_in_background("series retention", _forget(series, settings)))
@@ -289,7 +291,10 @@ async def _in_background(name: str, work: Coroutine[Any, Any, None]) -> AsyncIte
 
 
 async def _forget(series: Series, settings: Settings) -> None:
-    """Forget old samples, now and every hour."""
+    """Forget old samples, now and every hour; a store that is away is asked again the next time."""
     while True:
-        await series.trim(now() - int(settings.series_retention_days * DAY))
+        try:
+            await series.trim(now() - int(settings.series_retention_days * DAY))
+        except SeriesUnavailable as error:
+            log.warning("no samples forgotten", extra={"reason": error.text})
         await asyncio.sleep(TRIM_EVERY)

@@ -76,7 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     series_retention_days: Annotated[
         float, Meta(ge=0, description="Samples older than this are forgotten (embedded store); 0 keeps all.")
     ] = 400.0
-    series_memory: Annotated[str, Meta(description="Memory the embedded series store may take.")] = "512MB"
+    series_memory: Annotated[str, Meta(description="Memory the embedded series store may take.")] = "256MB"
     cache_things: Annotated[Size, Meta(description="How many entities are kept decoded in memory.")] = 20_000
     dead_letters_max: Annotated[Size, Meta(description="How many dead letters are kept; the oldest go first.")] = 10_000
     cors_origins: Annotated[str, Meta(description="Origins a browser may call from, comma separated; * for any.")] = "*"

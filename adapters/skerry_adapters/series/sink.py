@@ -49,10 +49,12 @@ class Sink:
         interval: float = 0.25,
         longest_pause: float = 5.0,
         idle: float = 5.0,
+        reached: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`batch` samples or `interval` seconds make a write; at most four batches wait in memory.
 
         `longest_pause`: seconds between attempts at a store that is away. `idle`: how often the cursor alone is stored.
+        `reached` is told the number of the event up to which nothing will be read again.
         """
         self._follow = follow
         self._series = series
@@ -61,6 +63,7 @@ class Sink:
         self._interval = interval
         self._longest_pause = longest_pause
         self._idle = idle
+        self._reached = reached
         self._waiting: list[Sample] = []
         self._taken = 0
         self._cursor = 0
@@ -84,6 +87,7 @@ class Sink:
         """Work until cancelled. What was taken and not yet written is taken from the journal again at the next start."""
         after = await self._until_it_answers(self._series.cursor)
         self._taken = self._cursor = after
+        self._reached(after)
         await self._announce()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._write_all())
@@ -140,6 +144,7 @@ class Sink:
             if samples or upto - durable > self._batch or now - stored_at > self._idle:
                 await self._until_it_answers(lambda: self._series.write(samples, upto))  # noqa: B023 - awaited here
                 durable, stored_at = upto, now
+                self._reached(durable)
                 self._written += len(samples)
             self._cursor = upto
             await self._announce()
