@@ -117,7 +117,8 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
     )
     series = await stack.enter_async_context(_series(settings, folder, store))
     journal = registry.journal
-    sink = Sink(journal.follow, series, now, reached=lambda number: journal.reach("series", number))
+    sink = Sink(journal.follow, series, now)
+    journal.spare("series", lambda: sink.status.durable)
     await stack.enter_async_context(_in_background("series sink", sink.run()))
     if settings.influx_url is None and settings.series_retention_days:
         await stack.enter_async_context(_in_background("series retention", _forget(series, settings)))

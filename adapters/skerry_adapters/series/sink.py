@@ -24,13 +24,15 @@ log = logging.getLogger(__name__)
 
 
 class SinkStatus(Struct, frozen=True, kw_only=True):
-    """Where the sink stands. `taken`: the newest event it has read; `cursor`: the newest that queries see.
+    """Where the sink stands. `taken`: the newest event it has read; `cursor`: the newest that queries see;
+    `durable`: the newest that it will not read again, whatever happens.
 
     `error` and `since`: why and from when on the store does not take anything; None while it does.
     """
 
     cursor: int
     taken: int
+    durable: int
     samples: int
     error: str | None = None
     since: Micros | None = None
@@ -49,12 +51,10 @@ class Sink:
         interval: float = 0.25,
         longest_pause: float = 5.0,
         idle: float = 5.0,
-        reached: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`batch` samples or `interval` seconds make a write; at most four batches wait in memory.
 
         `longest_pause`: seconds between attempts at a store that is away. `idle`: how often the cursor alone is stored.
-        `reached` is told the number of the event up to which nothing will be read again.
         """
         self._follow = follow
         self._series = series
@@ -63,7 +63,7 @@ class Sink:
         self._interval = interval
         self._longest_pause = longest_pause
         self._idle = idle
-        self._reached = reached
+        self._durable = 0
         self._waiting: list[Sample] = []
         self._taken = 0
         self._cursor = 0
@@ -80,14 +80,18 @@ class Sink:
     def status(self) -> SinkStatus:
         """Where it stands now."""
         return SinkStatus(
-            cursor=self._cursor, taken=self._taken, samples=self._written, error=self._error, since=self._since
+            cursor=self._cursor,
+            taken=self._taken,
+            durable=self._durable,
+            samples=self._written,
+            error=self._error,
+            since=self._since,
         )
 
     async def run(self) -> None:
         """Work until cancelled. What was taken and not yet written is taken from the journal again at the next start."""
         after = await self._until_it_answers(self._series.cursor)
-        self._taken = self._cursor = after
-        self._reached(after)
+        self._taken = self._cursor = self._durable = after
         await self._announce()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._write_all())
@@ -131,7 +135,6 @@ class Sink:
                 await asyncio.sleep(self._longest_pause)
 
     async def _write_all(self) -> None:
-        durable = self._cursor
         stored_at = asyncio.get_running_loop().time()
         while True:
             await self._arrived.wait()
@@ -141,10 +144,9 @@ class Sink:
             self._arrived.clear()
             self._room.set()
             now = asyncio.get_running_loop().time()
-            if samples or upto - durable > self._batch or now - stored_at > self._idle:
+            if samples or upto - self._durable > self._batch or now - stored_at > self._idle:
                 await self._until_it_answers(lambda: self._series.write(samples, upto))  # noqa: B023 - awaited here
-                durable, stored_at = upto, now
-                self._reached(durable)
+                self._durable, stored_at = upto, now
                 self._written += len(samples)
             self._cursor = upto
             await self._announce()
