@@ -131,7 +131,7 @@ def _copy(
     found = held_of("policy", source).document
     if found is None or permits is None or not permits.may_partly("policy", (), "READ"):
         raise policy.PolicyNotAccessible(policy_id=source)
-    visible = permits.view((), found, "policy")
+    visible: dict[str, Any] = permits.view((), found, "policy")  # type: ignore[assignment]  # some of it may be read
     return {**visible, "policyId": policy_id}
 
 

@@ -201,6 +201,7 @@ class Deciding:
         else:
             made = _make_policy(guard.head, birth, command, now, self._policy_limit)
             assert made.event is not None
+            assert isinstance(made.event.value, dict)
             permits = self._enforcer.permits(birth.policy_id, made.event.value, command.subjects)
         if permits is None or not permits.may("thing", (), "WRITE"):
             raise ThingNotModifiable(thing_id=command.id, path="/")

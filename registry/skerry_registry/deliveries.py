@@ -63,4 +63,4 @@ def is_behind(held: Held, command: Command) -> bool:
     if observed is None or len(command.path) < 2:
         return False
     times = held.observed.get(command.path[1])
-    return bool(times) and max(times.values()) >= observed
+    return times is not None and max(times.values(), default=observed - 1) >= observed

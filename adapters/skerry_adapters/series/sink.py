@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class SinkStatus(Struct, frozen=True, kw_only=True):
-    """Where the sink stands. `taken`: the newest event it has read; `cursor`: the newest that queries see;
-    `durable`: the newest that it will not read again, whatever happens.
+    """Where the sink stands.
 
-    `error` and `since`: why and from when on the store does not take anything; None while it does.
+    `taken`: the newest event it has read. `cursor`: the newest that queries see. `durable`: the newest that it will not
+    read again, whatever happens. `error` and `since`: why and from when on the store does not take anything; None while it does.
     """
 
     cursor: int
