@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+LONGEST = 2_000
+"""Characters of a message or description."""
+
 
 class SkerryError(Exception):
     """An error with a code and a status in Ditto's table (ditto.md 1.9).
 
     Keyword arguments fill the templates `message` and `description`; those named in `extras` also stand in the payload.
-    Pass `description=` to replace the class's own. `headers` travel with the answer (an ETag with a 412, say).
+    `description=` replaces the class's own as it is, since callers' words may stand in it. `headers` travel with the answer
+    (an ETag with a 412, say). However long the facts are, message and description stay short.
     """
 
     code: ClassVar[str] = "internalerror"
@@ -32,18 +36,24 @@ class SkerryError(Exception):
     @property
     def text(self) -> str:
         """The message, filled in."""
-        return self.message.format_map(_Facts(self.facts))
+        return _brief(self.message.format_map(_Facts(self.facts)))
 
     def payload(self) -> dict[str, Any]:
         """The error in Ditto's shape: {status, error, message, description?, ...extras}."""
         body: dict[str, Any] = {"status": self.status, "error": self.code, "message": self.text}
-        description = self.facts.get("description", self.description)
-        if description is not None:
-            body["description"] = description.format_map(_Facts(self.facts))
+        if "description" in self.facts:
+            body["description"] = _brief(self.facts["description"])
+        elif self.description is not None:
+            body["description"] = _brief(self.description.format_map(_Facts(self.facts)))
         for name in self.extras:
             if name in self.facts:
                 body[name] = self.facts[name]
         return body
+
+
+def _brief(text: str) -> str:
+    """The text, without its middle where it is longer than anybody reads."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"
 
 
 class _Facts(dict[str, Any]):

@@ -12,7 +12,9 @@ from skerry.values import same
 
 PATTERN_LIMIT = 200
 """Characters of a key pattern."""
-EFFORT_LIMIT = 5_000_000
+PATTERNS_LIMIT = 10
+"""Key patterns in one patch."""
+EFFORT_LIMIT = 1_000_000
 """Steps of matching that one pattern may cost at the worst, over all keys of the object."""
 
 _KEY = re.compile(r"\{\{\s*~(.+)~\s*\}\}", re.DOTALL)
@@ -31,9 +33,13 @@ class MergeInvalid(SkerryError):
     description = "A merge patch is RFC 7396 JSON (application/merge-patch+json); the key '{{{{ ~regex~ }}}}' with null deletes all matching keys."
 
 
-@lru_cache(maxsize=1_024)
 def _pattern(key: str) -> tuple[re.Pattern[str], int] | None:
     """The compiled pattern in a key and how many quantifiers it has; None for a plain key. Raises MergeInvalid."""
+    return _remembered(key) if len(key) <= 2 * PATTERN_LIMIT else _compiled(key)
+
+
+def _compiled(key: str) -> tuple[re.Pattern[str], int] | None:
+    """`_pattern` of a key that was not met before."""
     found = _KEY.fullmatch(key)
     if not found:
         return None
@@ -53,6 +59,9 @@ def _pattern(key: str) -> tuple[re.Pattern[str], int] | None:
         return re.compile(text), choices
     except (re.error, RecursionError, OverflowError) as error:
         raise MergeInvalid(problem=f"the key pattern '{text}' is not a regular expression: {error}") from error
+
+
+_remembered = lru_cache(maxsize=1_024)(_compiled)
 
 
 def is_pattern(key: str) -> bool:
@@ -93,14 +102,21 @@ def merge(target: Json, patch: Json) -> Json:
 
 
 def check(patch: Json) -> None:
-    """Raise MergeInvalid unless every key pattern in the patch is a safe regular expression."""
-    if type(patch) is dict:
-        for key, value in patch.items():
+    """Raise MergeInvalid unless the key patterns in the patch are few and safe regular expressions."""
+    found = 0
+    waiting = [patch]
+    while waiting:
+        part = waiting.pop()
+        if type(part) is not dict:
+            continue
+        for key, value in part.items():
             if value is None:
-                if key.startswith("{{"):
-                    _pattern(key)
+                if key.startswith("{{") and _pattern(key) is not None:
+                    found += 1
             elif type(value) is dict:
-                check(value)
+                waiting.append(value)
+        if found > PATTERNS_LIMIT:
+            raise MergeInvalid(problem=f"it has more than {PATTERNS_LIMIT} key patterns")
 
 
 def minimize(target: Json, patch: Json) -> Json:

@@ -34,11 +34,14 @@ def decode(body: bytes) -> Json:
         raise _invalid(body, str(error)) from error
 
 
-def check_media_type(method: str, given: str) -> None:
-    """Refuse a body of the wrong type: PATCH is strict, PUT and POST take JSON and what says nothing."""
+def check_media_type(method: str, given: str, *, browser: bool = False) -> None:
+    """Refuse a body of the wrong type: PATCH is strict, PUT and POST take JSON and what says nothing.
+
+    A `browser` must say JSON: without a type any site could send a body in the name of whoever has logged in here before.
+    """
     media = given.partition(";")[0].strip().lower()
     accepted = PATCH_TYPES if method == "PATCH" else JSON_TYPES
-    if media in accepted or (method != "PATCH" and media in UNTYPED):
+    if media in accepted or (method != "PATCH" and media in UNTYPED and not browser):
         return
     raise MediaTypeUnsupported(given=given, method=method, accepted=", ".join(accepted))
 

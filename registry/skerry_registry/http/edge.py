@@ -18,8 +18,9 @@ from skerry.errors import SkerryError
 from skerry.signals import NewId
 from skerry_registry.http.answer import Answer, Header, of_error, send_answer, send_early
 from skerry_registry.http.errors import ApiVersionNotSupported, AuthenticationFailed
+from skerry_registry.http.operations import require_devops
 from skerry_registry.http.request import Request
-from skerry_registry.users import DEVOPS, Caller, Users
+from skerry_registry.users import Caller, Users
 
 log = logging.getLogger(__name__)
 
@@ -151,11 +152,8 @@ class Edge:
             return
         if request.caller is None:
             raise AuthenticationFailed(headers=challenge("Skerry"))
-        if path.startswith(OPERATIONS) and not request.caller.has(DEVOPS):
-            raise AuthenticationFailed(
-                headers=challenge("Skerry operations"),
-                description="This needs a user with the role devops: `skerry user add NAME --role devops`.",
-            )
+        if path.startswith(OPERATIONS):
+            require_devops(request.caller)
 
     async def _caller(self, request: Request) -> Caller | None:
         if self._trust and (trusted := request.edge.get("x-ditto-pre-authenticated")):

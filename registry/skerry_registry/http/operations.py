@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from skerry.signals import Json
 from skerry_registry.http.answer import encode
+from skerry_registry.http.errors import AuthenticationFailed
 from skerry_registry.http.request import Request
 from skerry_registry.users import DEVOPS, Caller
 
@@ -108,7 +109,8 @@ def operations(health: Health, measures: Measures, ready: Callable[[], bool]) ->
         return json(status, details)
 
     @get("/metrics")
-    async def metrics() -> Response[bytes]:
+    async def metrics(request: LitestarRequest[Any, Any, Any]) -> Response[bytes]:
+        require_devops(asking(request).caller)
         return Response(generate_latest(measures.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @get("/api/2/whoami")
@@ -118,6 +120,15 @@ def operations(health: Health, measures: Measures, ready: Callable[[], bool]) ->
         return json(200, {"defaultSubject": caller.subjects[0], "subjects": list(caller.subjects)})
 
     return [alive, ready_, health_, metrics, whoami]
+
+
+def require_devops(caller: Caller | None) -> None:
+    """Raise AuthenticationFailed unless the caller may operate the server; asked where a route is, however its URL is written."""
+    if caller is None or not caller.has(DEVOPS):
+        raise AuthenticationFailed(
+            headers={"www-authenticate": 'Basic realm="Skerry operations", charset="UTF-8"'},
+            description="This needs a user with the role devops: `skerry user add NAME --role devops`.",
+        )
 
 
 def asking(request: LitestarRequest[Any, Any, Any]) -> Request:

@@ -28,6 +28,8 @@ PREFIX = b"/api/2/things"
 DEFAULT_NAMESPACE = "org.eclipse.ditto"
 VERBS: dict[str, Verb] = {"GET": "retrieve", "PUT": "modify", "PATCH": "merge", "DELETE": "delete"}
 REMEMBERED = 8_192
+SHORT = 512
+"""Bytes of paths that are worth remembering."""
 BODY_LEAST = 1_048_576
 """A body may be longer than the thing it describes (white space, escapes), but not longer than this or the thing's limit."""
 
@@ -123,14 +125,16 @@ class Things:
         return await settle(self._door.handle(command), wish, request.origin + path.decode("latin-1"))
 
     async def _value(self, request: Request) -> Json:
-        bodies.check_media_type(request.method, request.edge.get("content-type", ""))
+        edge = request.edge
+        bodies.check_media_type(request.method, edge.get("content-type", ""), browser="origin" in edge)
         return bodies.decode(await request.body_in_time(self._body_max))
 
     def _remember(self, raw: bytes) -> Spot:
         spot = spot_of(raw)
-        if len(self._spots) >= REMEMBERED:
-            self._spots.clear()
-        self._spots[raw] = spot
+        if len(raw) <= SHORT:
+            if len(self._spots) >= REMEMBERED:
+                self._spots.clear()
+            self._spots[raw] = spot
         return spot
 
 

@@ -1,0 +1,53 @@
+"""What an attacker tries over HTTP, and must not get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wire.http_server import served
+
+MERGE = {"content-type": "application/merge-patch+json"}
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/%6detrics", "//metrics", "/%2fmetrics", "/metrics/"])
+async def test_no_way_to_write_a_url_leads_around_the_role(tmp_path: Path, path: str):
+    async with served(tmp_path) as server, server.client() as client:
+        answer = await client.get(f"{server.url}{path}")
+        assert answer.status_code in {401, 404}
+        assert "skerry_http" not in answer.text
+
+
+async def test_a_page_of_another_site_cannot_send_a_body_without_saying_its_type(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client:
+        foreign = {"origin": "http://evil.example"}
+        assert (await client.post("/api/2/things", content=b"{}", headers=foreign)).status_code == 415
+        assert (await client.post("/api/2/things", content=b"{}")).status_code == 201
+        assert (await client.post("/api/2/things", json={}, headers=foreign)).status_code == 201
+
+
+@pytest.mark.parametrize("reference", ["{text:>300000000}", "{", "{text.__class__}", "{0}"])
+async def test_a_callers_words_are_no_template(tmp_path: Path, reference: str):
+    async with served(tmp_path) as server, server.client() as client:
+        body = {"_copyPolicyFrom": f"{{{{ ref:things/{reference}/policyId }}}}"}
+        answer = await client.put("/api/2/things/a:b", json=body)
+        assert answer.status_code == 400
+        assert len(answer.content) < 1_000
+        assert reference in answer.text
+
+
+async def test_an_error_does_not_send_back_all_it_was_sent(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client:
+        answer = await client.put("/api/2/things/a:b", json={"attributes": {"k" * 500_000: 1}})
+        assert answer.json()["error"] == "json.key.invalid"
+        assert len(answer.content) < 5_000
+
+
+async def test_a_patch_has_few_key_patterns(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client:
+        await client.put("/api/2/things/a:b", json={"attributes": {"x1": 1}})
+        for count, status in ((10, 204), (11, 400)):
+            patch = {f"{{{{ ~x{number}~ }}}}": None for number in range(count)}
+            answer = await client.patch("/api/2/things/a:b/attributes", json=patch, headers=MERGE)
+            assert answer.status_code == status
