@@ -19,6 +19,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+from msgspec.structs import replace
 
 from measure import memory, percentiles
 from skerry.signals import Event
@@ -170,6 +171,11 @@ async def run(folder: Path, samples: int, queries: int) -> None:
         long = Query(thing="bench:long", path=power, start=T0, end=end, step=4_000_000)
         steps = await measured(series, long, queries, 1_000)
         print(f"query:  {LONG:,} samples to 1,000 steps: {percentiles(steps)}")
+        for agg in ("percentile", "derivative", "rate", "integral"):
+            one = replace(long, agg=agg, percentile=95.0 if agg == "percentile" else None)
+            print(f"        the same, {agg}: {percentiles(await measured(series, one, queries, 1_000))}")
+            whole = replace(one, step=end - T0)
+            print(f"        the same to one step: {percentiles(await measured(series, whole, queries, 1))}")
         raw = await measured(series, Query(thing="bench:long", path=power, start=T0, end=end), queries, 1_000)
         print(f"        the first 1,000 of {LONG:,} samples: {percentiles(raw)}")
         newest = Query(thing="bench:T0007", path=f"{PATH}value3", start=0, end=2 * T0, limit=1, order="desc")

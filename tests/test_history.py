@@ -9,13 +9,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from msgspec import UNSET
 
 from skerry.errors import SkerryError
-from skerry.parts import ThingNotAccessible
+from skerry.parts import AttributeNotFound, ThingNotAccessible
+from skerry.signals import Command, Response
 from skerry_adapters.series.duckdb import DuckSeries
 from skerry_adapters.series.ports import Sample
 from skerry_policies.enforcer import Permits, compile_permits
-from skerry_registry.history import History
+from skerry_registry.history import History, unit_of
 from skerry_registry.http.request import Request
 from skerry_registry.http.series import Timeseries
 from skerry_registry.users import Caller
@@ -54,6 +56,13 @@ class House:
         if thing_id != "farm:T1" or not permits.may_partly("thing", (), "READ"):
             raise ThingNotAccessible(thing_id=thing_id)
         return permits
+
+    async def handle(self, command: Command) -> Response:
+        assert (command.verb, command.path) == ("retrieve", ("attributes", "units"))
+        units = compile_permits(POLICY, command.subjects).view(command.path, {"power": "kW", "wind": "m/s"})
+        if units is UNSET:
+            raise AttributeNotFound(thing_id=command.id, path="/units")
+        return Response(status=200, value=units)
 
 
 @pytest.fixture
@@ -119,7 +128,7 @@ async def test_the_first_answer_holds_what_was_acknowledged_before_the_question(
             "limit": 1000,
             "order": "asc",
         },
-        "result": {"count": 3, "dataType": "number", "hasMore": False},
+        "result": {"count": 3, "dataType": "number", "hasMore": False, "unit": "kW"},
         "data": [
             {"t": "2026-01-31T23:57:00Z", "v": 4.5},
             {"t": "2026-01-31T23:58:00Z", "v": 3},
@@ -194,6 +203,8 @@ async def test_only_what_may_be_read_is_answered(edge: Timeseries) -> None:
     ("url", "status", "code", "hint"),
     [
         (f"{POWER}?agg=mean", 400, "timeseries:query.invalid", "avg"),
+        (f"{POWER}?agg=percentile", 400, "timeseries:query.invalid", "percentile=95"),
+        ("/things/farm:T1/features/scada/properties/status?agg=rate", 400, "timeseries:query.invalid", "boolean"),
         ("/things/farm:T1/features/scada/properties/status?agg=avg", 400, "timeseries:query.invalid", "last"),
         ("/things/farm:T1", 400, "timeseries:query.invalid", "paths"),
         ("/things/farm:T1?paths=/attributes/x", 400, "timeseries:query.invalid", "/attributes/x"),
@@ -212,6 +223,48 @@ async def test_what_cannot_be_answered_says_why(
     assert (found, error["status"]) == (status, status)
     assert code in {None, error["error"]}
     assert hint in error["message"]
+
+
+async def test_the_unit_is_told_to_those_who_may_read_it(edge: Timeseries) -> None:
+    units = {}
+    for asked in ("", "?agg=avg", "?agg=count", "?agg=integral", "?step=1m&agg=rate"):
+        _, (answer,) = await get(edge, POWER + asked)
+        units[asked] = answer["result"].get("unit")
+    assert units == {
+        "": "kW",
+        "?agg=avg": "kW",
+        "?agg=count": None,
+        "?agg=integral": "kW·s",
+        "?step=1m&agg=rate": "kW/s",
+    }
+    _, (answer,) = await get(edge, POWER, "guest")
+    assert "unit" not in answer["result"]
+    _, (answer,) = await get(edge, POWER.replace("power", "status"))
+    assert "unit" not in answer["result"]
+
+
+@pytest.mark.parametrize(
+    ("units", "path", "agg", "unit"),
+    [
+        ({"wind": "m/s"}, "wind", None, "m/s"),
+        ({"wind": "m/s"}, "wind", "derivative", "(m/s)/s"),
+        ({"wind": "m/s"}, "wind", "integral", "(m/s)·s"),
+        ({"pitch": "deg"}, "pitch/blade1", "percentile", "deg"),
+        ({"pitch": {"blade1": "deg"}}, "pitch/blade1", "max", "deg"),
+        ({"pitch": {"blade1": "deg"}}, "pitch", None, None),
+        ({"wind": 3}, "wind", None, None),
+        (None, "wind", None, None),
+    ],
+)
+def test_a_unit_is_found_along_the_property_and_follows_the_aggregate(
+    units: Any, path: str, agg: str | None, unit: str | None
+) -> None:
+    assert unit_of(units, ("features", "scada", "properties", *path.split("/")), agg) == unit
+
+
+async def test_a_percentile_says_which_it_is(edge: Timeseries) -> None:
+    status, (answer,) = await get(edge, f"{POWER}?from=now-5m&agg=percentile&percentile=50")
+    assert (status, answer["query"]["percentile"], answer["data"][0]["v"]) == (200, 50, 4.5)
 
 
 async def test_history_is_only_read(edge: Timeseries) -> None:

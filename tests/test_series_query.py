@@ -47,6 +47,12 @@ def test_the_range_is_the_last_hour_unless_said_otherwise() -> None:
     assert (asked.start, asked.end) == (NOW - 2 * HOUR, NOW - HOUR)
 
 
+@pytest.mark.parametrize("text", ["0", "100", "99.9", "2.5"])
+def test_a_percentile_is_any_number_from_0_to_100(text: str) -> None:
+    query = query_of(read({"agg": "percentile", "percentile": text}, NOW), "a:b", "/x")
+    assert query.percentile == float(text)
+
+
 def test_an_aggregate_without_step_is_one_row_for_the_range() -> None:
     query = query_of(read({"agg": "count", "from": "now-3d", "tz": "Europe/Berlin"}, NOW), "a:b", "/x")
     assert all_steps(query) == [(NOW - 3 * DAY, NOW)]
@@ -73,6 +79,13 @@ def test_a_step_without_aggregate_is_averaged() -> None:
         ({"step": "0s"}, "step", "longer than 0"),
         ({"step": "1ms", "from": "now-1d"}, "step", "86400000 of them"),
         ({"agg": "median"}, "agg", "avg, min"),
+        ({"agg": "percentile"}, "percentile", "percentile=95"),
+        ({"agg": "max", "percentile": "95"}, "percentile", "agg=percentile"),
+        ({"percentile": "95"}, "percentile", "agg=percentile"),
+        ({"agg": "percentile", "percentile": "101"}, "percentile", "0 to 100"),
+        ({"agg": "percentile", "percentile": "-1"}, "percentile", "0 to 100"),
+        ({"agg": "percentile", "percentile": "nan"}, "percentile", "0 to 100"),
+        ({"agg": "percentile", "percentile": "٩"}, "percentile", "0 to 100"),
         ({"fill": "zero"}, "fill", "step=10m"),
         ({"fill": "zero", "agg": "avg"}, "fill", "step=10m"),
         ({"fill": "none", "step": "1m"}, "fill", "null, previous"),
@@ -106,7 +119,9 @@ def test_a_cursor_keeps_the_range_of_the_first_page_though_now_moves_on() -> Non
     assert (second.start, second.end, second.after) == (first.start, first.end, "123")
 
 
-@pytest.mark.parametrize("change", [{"from": "now-2d"}, {"step": "1m"}, {"order": "desc"}])
+@pytest.mark.parametrize(
+    "change", [{"from": "now-2d"}, {"step": "1m"}, {"order": "desc"}, {"agg": "percentile", "percentile": "5"}]
+)
 def test_a_cursor_of_another_query_is_refused(change: dict[str, str]) -> None:
     params = {"from": "now-1d"}
     cursor = cursor_of(read(params, NOW), "a:b", "/x", "123")

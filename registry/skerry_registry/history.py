@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import UNSET
 
 from skerry import pointer
-from skerry.parts import PropertyNotFound
+from skerry.parts import PropertyNotFound, ThingNotAccessible
+from skerry.signals import Command
 from skerry_adapters.series import query
 from skerry_adapters.series.query import QueryInvalid
 
 if TYPE_CHECKING:
-    from skerry.signals import Clock, Micros, Path
+    from skerry.signals import Clock, Json, Micros, Path, Response
     from skerry_adapters.series.ports import Page, Series, Value
     from skerry_policies.enforcer import Permits
 
@@ -32,6 +33,10 @@ class Registry(Protocol):
 
     async def permits(self, subjects: tuple[str, ...], thing_id: str) -> Permits:
         """The caller's rights on a thing; raises ThingNotAccessible."""
+        ...
+
+    async def handle(self, command: Command) -> Response:
+        """Carry out one command; raises SkerryError."""
         ...
 
 
@@ -63,8 +68,9 @@ class History:
         texts = [pointer.write(path) for path in readable]
         queries = [query.query_of(asked, thing_id, text) for text in texts]
         current = await self._caught_up(PATIENCE)
+        units = await self._units(subjects, thing_id)
         answers = []
-        for text, one in zip(texts, queries, strict=True):
+        for path, text, one in zip(readable, texts, queries, strict=True):
             page = await self._series.query(one)
             cursor = None if page.next is None else query.cursor_of(asked, thing_id, text, page.next)
             answers.append(
@@ -72,11 +78,37 @@ class History:
                     "thingId": thing_id,
                     "path": text,
                     "query": query.shown(asked),
-                    "result": _result(page, cursor, current),
+                    "result": _result(
+                        page, cursor, current, unit_of(units, path, one.agg if one.step is not None else None)
+                    ),
                     "data": _data(page, milliseconds=asked.milliseconds),
                 }
             )
         return answers
+
+    async def _units(self, subjects: tuple[str, ...], thing_id: str) -> Json:
+        """What the thing's attribute `units` tells the caller; None if nothing."""
+        command = Command(verb="retrieve", id=thing_id, subjects=subjects, path=("attributes", "units"))
+        try:
+            return (await self._registry.handle(command)).value
+        except ThingNotAccessible:
+            return None
+
+
+def unit_of(units: Json, path: Path, agg: str | None) -> str | None:
+    """The unit of a property's rows: of its samples, or of what `agg` makes of them; None where the thing tells none.
+
+    `units` has the shape of the properties; a text stands for all that is below it.
+    """
+    for segment in path[3:]:
+        if not isinstance(units, dict):
+            break
+        units = units.get(segment)
+    if not isinstance(units, str) or not units or agg == "count":
+        return None
+    if agg not in _UNIT_CHANGES:
+        return units
+    return f"{units if units.isalnum() else f'({units})'}{_UNIT_CHANGES[agg]}"
 
 
 def check(paths: Sequence[Path]) -> None:
@@ -91,8 +123,10 @@ def check(paths: Sequence[Path]) -> None:
             )
 
 
-def _result(page: Page, cursor: str | None, current: bool) -> dict[str, Any]:
+def _result(page: Page, cursor: str | None, current: bool, unit: str | None) -> dict[str, Any]:
     result: dict[str, Any] = {"count": len(page.rows), "dataType": _data_type(page), "hasMore": cursor is not None}
+    if unit is not None:
+        result["unit"] = unit
     if cursor is not None:
         result["nextCursor"] = cursor
     if not current:
@@ -105,6 +139,7 @@ def _data_type(page: Page) -> str | None:
     return None if not kinds else kinds.pop() if len(kinds) == 1 else "mixed"
 
 
+_UNIT_CHANGES: Mapping[str | None, str] = {"derivative": "/s", "rate": "/s", "integral": "·s"}
 _KINDS: Mapping[type[Value], str] = {float: "number", int: "number", bool: "boolean", str: "string"}
 
 

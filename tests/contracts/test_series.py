@@ -8,19 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from servers import Influx, influxd
 from skerry_adapters.series.duckdb import DuckSeries
 from skerry_adapters.series.influx import InfluxSeries
 from skerry_adapters.series.ports import Page, Query, Sample, Series
 from skerry_adapters.series.query import QueryInvalid
+from skerry_adapters.series.steps import all_steps
+from skerry_adapters.series.windows import reckon
 
 T0 = 1_769_904_000_000_000  # 2026-02-01T00:00:00Z
 SECOND = 1_000_000
+MINUTE = 60 * SECOND
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 POWER = "/features/scada/properties/power"
 Open = Callable[[], Any]
+WINDOWED = ("percentile", "derivative", "rate", "integral")
 
 
 @pytest.fixture(scope="module", params=["duckdb", "influx"])
@@ -223,6 +228,106 @@ async def test_empty_steps_are_filled_as_asked_on_every_page(
     assert found == (expected if order == "asc" else expected[::-1])
 
 
+async def test_percentiles_lie_on_a_line_between_ranks(series: Series, thing: str) -> None:
+    own = [7, 1, 4, 10]
+    await series.write(samples(thing, {at * SECOND: value for at, value in enumerate(own)} | {MINUTE: 3}), 1)
+    for percentile, expected in ((0, 1), (25, 3.25), (50, 5.5), (90, 9.1), (100, 10)):
+        query = asking(thing, step=MINUTE, agg="percentile", percentile=percentile)
+        assert rows(await series.query(query)) == [(0, pytest.approx(expected)), (MINUTE, 3)]
+
+
+async def test_a_derivative_is_the_change_from_first_to_last_of_a_step_per_second(series: Series, thing: str) -> None:
+    values = {0: 100, 20 * SECOND: 500, 50 * SECOND: 90, 60 * SECOND: 7, 130 * SECOND: 1, 140 * SECOND: 2.5}
+    await series.write(samples(thing, values), 1)
+    page = await series.query(asking(thing, step=MINUTE, agg="derivative"))
+    assert rows(page) == [(0, pytest.approx(-0.2)), (MINUTE, None), (2 * MINUTE, pytest.approx(0.15))]
+
+
+async def test_a_rate_takes_a_counter_that_fell_to_have_begun_again_at_zero(series: Series, thing: str) -> None:
+    values = {0: 90, 10 * SECOND: 100, 20 * SECOND: 5, 50 * SECOND: 15, 70 * SECOND: 20, 125 * SECOND: 3}
+    await series.write(samples(thing, values | {130 * SECOND: 3}), 1)
+    page = await series.query(asking(thing, step=MINUTE, agg="rate"))
+    assert rows(page) == [(0, pytest.approx(0.5)), (MINUTE, None), (2 * MINUTE, 0)]
+
+
+async def test_an_integral_cuts_its_lines_at_the_edges_of_steps(series: Series, thing: str) -> None:
+    values = {30 * SECOND: 0, 90 * SECOND: 60, 100 * SECOND: 60, 240 * SECOND: 60}
+    await series.write(samples(thing, values), 1)
+    page = await series.query(asking(thing, step=MINUTE, agg="integral"))
+    assert rows(page) == [
+        (0, 450),
+        (MINUTE, 1350 + 1800),
+        (2 * MINUTE, 3600),  # without a sample, between two
+        (3 * MINUTE, 3600),
+        (4 * MINUTE, None),  # nothing behind its only sample, at its very start
+    ]
+    whole = await series.query(asking(thing, step=HOUR, agg="integral"))
+    assert rows(whole) == [(0, 450 + 3150 + 7200)]
+
+
+async def test_an_integral_reaches_an_hour_beyond_the_range_for_the_lines_over_its_ends(
+    series: Series, thing: str
+) -> None:
+    await series.write(samples(thing, {0: 10, 10 * MINUTE: 10, 20 * MINUTE: 10, 79 * MINUTE: 10, 200 * MINUTE: 1}), 1)
+
+    async def integral(start: int, end: int) -> list[tuple[int, Any]]:
+        query = asking(thing, start=T0 + start * MINUTE, end=T0 + end * MINUTE, step=(end - start) * MINUTE)
+        return rows(await series.query(replace(query, agg="integral")))
+
+    assert await integral(0, 20) == [(0, 12_000)]
+    assert await integral(5, 15) == [(5 * MINUTE, 6000)]
+    assert await integral(12, 15) == [(12 * MINUTE, 1800)]
+    assert await integral(15, 30) == [(15 * MINUTE, 9000)]
+    assert await integral(70, 100) == [(70 * MINUTE, 5400)]
+    assert await integral(100, 130) == []
+    assert await integral(190, 201) == [(190 * MINUTE, None)]
+
+
+@pytest.mark.parametrize("agg", WINDOWED)
+async def test_what_needs_numbers_in_order_is_refused_for_texts_and_booleans(
+    series: Series, thing: str, agg: Any
+) -> None:
+    await series.write(samples(thing, {0: "idle", 1: "fault"}) + samples(thing, {0: True, 1: False}, POWER + "On"), 1)
+    percentile = 50.0 if agg == "percentile" else None
+    for path in (POWER, POWER + "On"):
+        with pytest.raises(QueryInvalid, match="text or boolean here; ask for count, first or last"):
+            await series.query(asking(thing, path=path, step=HOUR, agg=agg, percentile=percentile))
+    await series.write(samples(thing, {2: 4, 1_000_002: 6}), 2)
+    expected = {"percentile": 5, "derivative": 2, "rate": 2, "integral": 5}[agg]
+    assert rows(await series.query(asking(thing, step=HOUR, agg=agg, percentile=percentile))) == [(0, expected)]
+    nothing = asking(thing, path=POWER + "Off", step=HOUR, agg=agg, percentile=percentile)
+    assert rows(await series.query(nothing)) == []
+
+
+@pytest.mark.parametrize("agg", WINDOWED)
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("tz", ["UTC", "Europe/Berlin"])
+async def test_pages_and_calendar_days_come_to_what_a_plain_reckoning_does(
+    series: Series, thing: str, agg: Any, order: Any, tz: str
+) -> None:
+    wind = random.Random(5)
+    start = 54 * DAY + 7 * HOUR  # three days around 2026-03-29, of 23 hours in Berlin
+    values = {start + wind.randrange(-2 * HOUR, 5 * DAY): float(wind.randrange(1000)) for _ in range(400)}
+    await series.write(samples(thing, values), 1)
+    percentile = 37.5 if agg == "percentile" else None
+    more: dict[str, Any] = {"agg": agg, "percentile": percentile, "tz": tz, "order": order, "limit": 2}
+    query = asking(thing, start=T0 + start, end=T0 + start + 4 * DAY + HOUR, step=DAY, **more)
+    found: list[tuple[int, Any]] = []
+    after: str | None = None
+    for _ in range(3):
+        page = await series.query(replace(query, after=after))
+        found += page.rows
+        after = page.next
+    assert after is None
+    known = sorted((T0 + at, value) for at, value in values.items())
+    before = [row for row in known if query.start - HOUR <= row[0] < query.start][-1:]
+    behind = [row for row in known if query.end <= row[0] < query.end + HOUR][:1]
+    own = [*before, *(row for row in known if query.start <= row[0] < query.end), *behind]
+    expected = sorted(reckon(query, all_steps(query), own).items(), reverse=order == "desc")
+    assert found == [(time, pytest.approx(value)) for time, value in expected]
+    assert len(found) == 5
+
+
 async def test_days_follow_the_time_zone_over_a_change_of_the_clock(series: Series, thing: str) -> None:
     berlin_midnight = T0 + 55 * DAY - HOUR  # 2026-03-28T00:00+01:00; the 29th has 23 hours
     hours = {(berlin_midnight - T0) + at * HOUR: 1 for at in range(96)}
@@ -286,11 +391,12 @@ async def test_times_before_1970_are_times_like_others(series: Series, thing: st
         assert [(time - start, value) for time, value in page.rows] == expected
 
 
-@pytest.mark.parametrize("agg", ["avg", "sum", "stddev", "max"])
+@pytest.mark.parametrize("agg", ["avg", "sum", "stddev", "max", "derivative", "rate", "integral", "percentile"])
 async def test_numbers_too_large_to_add_up_break_nothing(series: Series, thing: str, agg: Any) -> None:
     await series.write(samples(thing, {0: 1.7e308, 1: 1.7e308, 2: -1.7e308}), 1)
     try:
-        page = await series.query(asking(thing, step=HOUR, agg=agg))
+        percentile = 10.0 if agg == "percentile" else None
+        page = await series.query(asking(thing, step=HOUR, agg=agg, percentile=percentile))
     except QueryInvalid as refused:
         assert "too large" in refused.text  # noqa: PT017 - a refusal is as good as an infinite sum
     else:

@@ -11,8 +11,9 @@ import duckdb
 import numpy as np
 
 from skerry_adapters.series.ports import Page, Query, Sample, SeriesUnavailable, Value
-from skerry_adapters.series.query import QueryInvalid, unsuited
+from skerry_adapters.series.query import QueryInvalid, too_large, unsuited
 from skerry_adapters.series.steps import all_steps, page_of, runs, step_page, wanted, whole
+from skerry_adapters.series.windows import REACH, WINDOWED, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +48,44 @@ _NUMERIC = {
     "sum": "sum(number)",
     "stddev": "stddev_samp(number)",
 }
+_NUMBERS = f"SELECT (time - $start) // $length AS step, time, number FROM ({_KEPT}) WHERE kind = 0"  # noqa: S608 - constants
+_WINDOWED = {
+    "percentile": f"SELECT step, quantile_cont(number, {{share}}) FROM ({_NUMBERS}) GROUP BY step",  # noqa: S608
+    "derivative": f"""
+SELECT step, (arg_max(number, time) - arg_min(number, time)) / (nullif(max(time) - min(time), 0) / 1e6)
+FROM ({_NUMBERS}) GROUP BY step
+""",  # noqa: S608
+    "rate": f"""
+SELECT step,
+    sum(CASE WHEN number < before THEN number ELSE number - before END) / (nullif(max(time) - min(time), 0) / 1e6)
+FROM (SELECT *, lag(number) OVER (PARTITION BY step ORDER BY time) AS before FROM ({_NUMBERS})) GROUP BY step
+""",  # noqa: S608
+}
+# Lines from sample to sample, cut at the edges of steps; a sample alone stands for a step that has no area.
+_INTEGRAL = f"""
+WITH numbers AS MATERIALIZED (SELECT time, number FROM ({_KEPT}) WHERE kind = 0),
+lines AS (
+    SELECT time AS t0, number AS v0, lead(time) OVER (ORDER BY time) AS t1, lead(number) OVER (ORDER BY time) AS v1
+    FROM numbers),
+pieces AS (
+    SELECT *, unnest(range(
+        greatest((t0 - $first) // $length, 0), least((t1 - 1 - $first) // $length, $count - 1) + 1)) AS step
+    FROM lines WHERE t1 IS NOT NULL),
+cut AS (
+    SELECT *, greatest(t0, $first + step * $length) AS lo, least(t1, $first + (step + 1) * $length, $until) AS hi
+    FROM pieces)
+SELECT step, sum(area) FROM (
+    SELECT step, (v0 + (v1 - v0) * (((lo - t0) + (hi - t0)) / 2 / (t1 - t0))) * ((hi - lo) / 1e6) AS area FROM cut
+    UNION ALL SELECT (time - $first) // $length, NULL FROM numbers WHERE time >= $first AND time < $until)
+GROUP BY step
+"""  # noqa: S608
+_NEAREST = """
+SELECT time FROM samples WHERE thing = $thing AND path = $path AND kind = 0 AND time >= $start AND time < $end
+ORDER BY time {order} LIMIT 1
+"""
+_NO_NUMBER = """
+SELECT 1 FROM samples WHERE thing = $thing AND path = $path AND kind > 0 AND time >= $start AND time < $end LIMIT 1
+"""
 _PICKED = {"first": "arg_min", "last": "arg_max"}
 _NUMBER, _BOOLEAN, _TEXT = 0, 1, 2
 _KINDS: dict[type, int] = {float: _NUMBER, int: _NUMBER, bool: _BOOLEAN, str: _TEXT}
@@ -120,7 +159,7 @@ class DuckSeries:
                 name="from", reason=f"the answer takes more than {QUERY_SECONDS:g} s; ask for a shorter range"
             ) from error
         except duckdb.OutOfRangeException as error:
-            raise QueryInvalid(name="agg", reason="the numbers are too large for it; ask for min or max") from error
+            raise too_large("it") from error
         except (duckdb.Error, OSError, MemoryError) as error:
             raise SeriesUnavailable(reason=str(error).splitlines()[0]) from error
 
@@ -242,9 +281,17 @@ class DuckSeries:
             return self._raw(query, facts)
         steps = all_steps(query)
         values: dict[Micros, Value | None] = {}
-        for run in runs(wanted(query, steps)):
-            self._aggregate(query, facts, run, values)
-        return step_page(query, steps if query.fill in {"previous", "linear"} else wanted(query, steps), values)
+        computed = wanted(query, steps)
+        for run in runs(computed):
+            if query.agg in WINDOWED:
+                self._window(query, facts, run, values)
+            else:
+                self._aggregate(query, facts, run, values)
+        if query.agg in WINDOWED and computed and not values:
+            span = {**facts, "start": computed[0][0], "end": computed[-1][1]}
+            if self._reading.execute(_NO_NUMBER, span).fetchone() is not None:
+                raise unsuited(query.agg, "text or boolean")
+        return step_page(query, computed, values)
 
     def _raw(self, query: Query, facts: dict[str, Any]) -> Page:
         if query.after is not None:
@@ -287,6 +334,37 @@ class DuckSeries:
                     texts = True
             if texts and not values:
                 raise unsuited(query.agg)
+
+    def _window(
+        self, query: Query, facts: dict[str, Any], run: tuple[int, int, int], values: dict[Micros, Value | None]
+    ) -> None:
+        """Put what the order and spacing of the samples of a run of equal steps come to into `values`."""
+        start, length, count = run
+        end = min(query.end, start + length * count)
+        if query.agg == "integral":
+            sql = _INTEGRAL
+            before = self._nearest(facts, query.start - REACH, start, "desc")
+            behind = self._nearest(facts, end, query.end + REACH, "asc")
+            facts = {
+                **facts,
+                "start": start if before is None else before,
+                "end": end if behind is None else behind + 1,
+                "first": start,
+                "until": end,
+                "length": length,
+                "count": count,
+            }
+        else:
+            share = 0.0 if query.percentile is None else query.percentile / 100
+            sql = _WINDOWED[query.agg].format(share=f"{share!r}::DOUBLE")
+            facts = {**facts, "start": start, "end": end, "length": length}
+        for step, value in self._reading.execute(sql, facts).fetchall():
+            values[start + step * length] = settled(query.agg, value)
+
+    def _nearest(self, facts: dict[str, Any], start: Micros, end: Micros, order: Literal["asc", "desc"]) -> int | None:
+        """The first or last time of a number in the range."""
+        found = self._reading.execute(_NEAREST.format(order=order), {**facts, "start": start, "end": end}).fetchone()
+        return None if found is None else int(found[0])
 
     def _steps(self, what: str, facts: dict[str, Any]) -> list[tuple[Any, ...]]:
         sql = f"SELECT (time - $start) // $length AS step, {what} FROM ({_KEPT}) GROUP BY step"  # noqa: S608 - constants

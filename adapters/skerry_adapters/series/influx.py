@@ -21,8 +21,9 @@ from urllib3.exceptions import HTTPError
 
 from skerry_adapters.series.lines import LineWriter, fields_of, place_of, tag_of
 from skerry_adapters.series.ports import Page, Query, Sample, SeriesUnavailable, Value
-from skerry_adapters.series.query import unsuited
-from skerry_adapters.series.steps import all_steps, page_of, runs, step_page, wanted, whole
+from skerry_adapters.series.query import QueryInvalid, unsuited
+from skerry_adapters.series.steps import Step, all_steps, page_of, runs, step_page, wanted, whole
+from skerry_adapters.series.windows import REACH, WINDOWED, reckon
 
 if TYPE_CHECKING:
     from skerry.signals import Micros
@@ -39,6 +40,8 @@ _FUNCTIONS = {"avg": "mean", "min": "min", "max": "max", "sum": "sum", "stddev":
 # InfluxDB 2.7 mislabels windows before 1970 that it computes in its storage; grouping takes the work out of there.
 _APART = '|> group(columns: ["_start", "_stop", "_field"])'
 _TOGETHER = '|> group(columns: ["_start", "_stop"])'
+WINDOW_SAMPLES_MAX = 200_000
+"""The most samples of a range that rate, integral and percentile are reckoned from here."""
 _REFUSED = {400, 413}
 _PARTLY_REFUSED = 422
 
@@ -50,6 +53,14 @@ class _Row(Struct, frozen=True):
     time: Micros | None
     field: str
     value: Value | None
+
+
+class _Cut(Struct, frozen=True):
+    """A run of equal steps in Flux: the range, what keeps the storage out of it, the windows."""
+
+    span: str
+    apart: str
+    windows: str
 
 
 class InfluxSeries:
@@ -144,24 +155,23 @@ class InfluxSeries:
         steps = all_steps(query)
         computed = wanted(query, steps)
         values: dict[Micros, Value | None] = {}
+        if query.agg in WINDOWED:
+            return step_page(query, computed, self._window(query, computed))
         texts = False
-        for start, length, count in runs(computed):
-            span = _span(start, min(query.end, start + length * count))
-            windows = f"|> window(every: {length}us, offset: {start % length}us)" if count > 1 else ""
-            apart = _APART if count == 1 or start < 0 else ""
+        for cut in _cuts(query, computed):
             if query.agg in {"first", "last"}:
-                self._pick(query, span, f"{apart} {windows}", values)
+                self._pick(query, cut, values)
             elif query.agg == "count":
-                for row in self._rows(f"{self._source(query, span)} {apart} {windows} |> count()"):
+                for row in self._rows(f"{self._source(query, cut.span)} {cut.apart} {cut.windows} |> count()"):
                     assert isinstance(row.value, int)
                     counted = values.get(row.start, 0)
                     assert isinstance(counted, int)
                     values[row.start] = counted + row.value
             else:
-                texts |= self._reckon(query, span, (apart, windows), values)
+                texts |= self._reckon(query, cut, values)
         if texts and not values:
             raise unsuited(query.agg)
-        return step_page(query, steps if query.fill in {"previous", "linear"} else computed, values)
+        return step_page(query, computed, values)
 
     def _raw(self, query: Query) -> Page:
         start, end = query.start, query.end
@@ -179,24 +189,63 @@ class InfluxSeries:
             found[row.time] = row.value
         return page_of(query, sorted(found.items(), reverse=query.order == "desc"))
 
-    def _pick(self, query: Query, span: str, windows: str, values: dict[Micros, Value | None]) -> None:
+    def _window(self, query: Query, steps: Sequence[Step]) -> dict[Micros, Value | None]:
+        """What the order and spacing of the numbers come to. Flux has other percentiles, counters and edges than ours.
+
+        Reckoned here from the samples themselves, at most WINDOW_SAMPLES_MAX; a derivative needs but two of each step.
+        """
+        if not steps:
+            return {}
+        start, end = steps[0][0], steps[-1][1]
+        number, *others = fields_of(place_of(query.path))
+        if query.agg == "derivative":
+            requests = [
+                [
+                    f"{self._source(query, cut.span, number)} {cut.apart} {cut.windows} |> {pick}()"
+                    for pick in ("first", "last")
+                ]
+                for cut in _cuts(query, steps)
+            ]
+        else:
+            requests = [[f"{self._source(query, _span(start, end), number)} |> limit(n: {WINDOW_SAMPLES_MAX + 1})"]]
+        if query.agg == "integral":
+            requests[0].append(f"{self._source(query, _span(query.start - REACH, start), number)} |> last()")
+            requests[0].append(f"{self._source(query, _span(end, query.end + REACH), number)} |> first()")
+        found: dict[Micros, float] = {}
+        for sources in requests:
+            for row in self._rows("\n".join(f'{one} |> yield(name: "{no}")' for no, one in enumerate(sources))):
+                assert row.time is not None
+                assert isinstance(row.value, int | float)
+                found[row.time] = row.value
+        if query.agg != "derivative" and len(found) > WINDOW_SAMPLES_MAX:
+            raise QueryInvalid(
+                name="from",
+                reason=f"{query.agg} is reckoned from at most {WINDOW_SAMPLES_MAX} samples with InfluxDB, "
+                "and the range has more; ask for a shorter one",
+            )
+        values = reckon(query, steps, sorted(found.items()))
+        if not values and any(self._rows(f"{self._source(query, _span(start, end), *others)} |> first()")):
+            raise unsuited(query.agg, "text or boolean")
+        return dict(values)
+
+    def _pick(self, query: Query, cut: _Cut, values: dict[Micros, Value | None]) -> None:
         """The first or last sample of each step, whichever of the three fields has it."""
         times: dict[Micros, Micros] = {}
-        for row in self._rows(f"{self._source(query, span)} {windows} |> {query.agg}()"):
+        for row in self._rows(f"{self._source(query, cut.span)} {cut.apart} {cut.windows} |> {query.agg}()"):
             assert row.time is not None
             best = times.get(row.start)
             if best is None or (row.time < best if query.agg == "first" else row.time > best):
                 times[row.start] = row.time
                 values[row.start] = row.value
 
-    def _reckon(self, query: Query, span: str, cut: tuple[str, str], values: dict[Micros, Value | None]) -> bool:
+    def _reckon(self, query: Query, cut: _Cut, values: dict[Micros, Value | None]) -> bool:
         """An aggregate of the numbers, booleans being 0 and 1; answers whether there are texts."""
         number, boolean, text = fields_of(place_of(query.path))
-        apart, windows = cut
-        function = f"{windows} |> {_FUNCTIONS[query.agg]}()"
+        span = cut.span
+        function = f"{cut.windows} |> {_FUNCTIONS[query.agg]}()"
         rows = list(
             self._rows(
-                f'{self._source(query, span, number)} {apart} {function} |> yield(name: "numbers")\n'
+                f'{self._source(query, span, number)} {cut.apart} {function} |> yield(name: "numbers")\n'
                 f'{self._source(query, span, boolean, text)} |> first() |> yield(name: "others")'
             )
         )
@@ -262,6 +311,15 @@ def _value(text: str, kind: str) -> Value | None:
 
 def _micros(text: str) -> Micros:
     return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+
+
+def _cuts(query: Query, steps: Sequence[Step]) -> Iterator[_Cut]:
+    for start, length, count in runs(steps):
+        yield _Cut(
+            span=_span(start, min(query.end, start + length * count)),
+            apart=_APART if count == 1 or start < 0 else "",
+            windows=f"|> window(every: {length}us, offset: {start % length}us)" if count > 1 else "",
+        )
 
 
 def _span(start: Micros, end: Micros) -> str:

@@ -11,7 +11,9 @@ from skerry.errors import SkerryError
 from skerry.signals import Micros
 
 Value: TypeAlias = float | int | bool | str
-Aggregate: TypeAlias = Literal["avg", "min", "max", "sum", "count", "first", "last", "stddev"]
+Aggregate: TypeAlias = Literal[
+    "avg", "min", "max", "sum", "count", "first", "last", "stddev", "percentile", "derivative", "rate", "integral"
+]
 Fill: TypeAlias = Literal["null", "previous", "zero", "linear"]
 
 
@@ -37,7 +39,8 @@ class Sample(Struct, frozen=True, gc=False):
 class Query(Struct, frozen=True, kw_only=True):
     """One property's samples with start <= time < end; raw where `step` is None, else one row per step, from `start` on.
 
-    `after`: continue behind this position (opaque text from the previous page). `limit`: rows per page.
+    `after`: continue behind this position (opaque text from the previous page). `limit`: rows per page. `percentile`: 0
+    to 100, with that `agg`. `windows` says what derivative, rate, integral and percentile are.
     """
 
     thing: str
@@ -46,6 +49,7 @@ class Query(Struct, frozen=True, kw_only=True):
     end: Micros
     step: Micros | None = None
     agg: Aggregate = "avg"
+    percentile: float | None = None
     fill: Fill | None = None
     limit: int = 1000
     after: str | None = None

@@ -19,7 +19,7 @@ from skerry.errors import SkerryError
 from skerry.signals import Micros
 from skerry_adapters.series.ports import Aggregate, Fill, Query
 
-PARAMETERS = ("from", "to", "step", "agg", "fill", "tz", "limit", "cursor", "order", "timeFormat")
+PARAMETERS = ("from", "to", "step", "agg", "percentile", "fill", "tz", "limit", "cursor", "order", "timeFormat")
 ROWS_MAX = 1_000
 STEPS_MAX = 50_000
 HOUR: Micros = 3_600_000_000
@@ -33,6 +33,7 @@ UNITS: Mapping[str, Micros] = {
 }
 _DURATION = re.compile(r"(?:\d{1,12}(?:ms|[smhdw]))+")
 _PART = re.compile(r"(\d+)(ms|[smhdw])")
+_PERCENT = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,9})?")
 _RELATIVE = re.compile(r"now(?:([+-])(.+))?")
 _SPACED_OFFSET = re.compile(r" (\d\d:?\d\d)$")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,10 +48,15 @@ class QueryInvalid(SkerryError):  # noqa: N818 - a row of the error table, named
     message = "The parameter '{name}' cannot be answered: {reason}."
 
 
-def unsuited(agg: str) -> QueryInvalid:
-    """The refusal of an aggregate that needs numbers, for a property that is text throughout the range."""
-    reason = f"{agg} needs numbers and the property is text here; ask for count, first or last"
+def unsuited(agg: str, kind: str = "text") -> QueryInvalid:
+    """The refusal of an aggregate that needs numbers, for a property that has none throughout the range."""
+    reason = f"{agg} needs numbers and the property is {kind} here; ask for count, first or last"
     return QueryInvalid(name="agg", reason=reason)
+
+
+def too_large(agg: str) -> QueryInvalid:
+    """The refusal of an aggregate whose value is beyond what a double holds."""
+    return QueryInvalid(name="agg", reason=f"the numbers are too large for {agg}; ask for min or max")
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -65,6 +71,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     step_text: str | None
     whole: bool
     agg: Aggregate
+    percentile: float | None
     fill: Fill | None
     tz: str
     limit: int
@@ -115,7 +122,7 @@ def read(params: Mapping[str, str], now: Micros) -> Asked:
         raise QueryInvalid(
             name="fill", reason="it fills empty steps, and there is no 'step'; add one, such as step=10m"
         )
-    same = [params.get(name) for name in ("from", "to", "step", "agg", "fill", "tz", "order")]
+    same = [params.get(name) for name in ("from", "to", "step", "agg", "percentile", "fill", "tz", "order")]
     return Asked(
         start=start,
         end=end,
@@ -123,6 +130,7 @@ def read(params: Mapping[str, str], now: Micros) -> Asked:
         step_text=params.get("step"),
         whole=whole,
         agg=agg or "avg",
+        percentile=_percentile(params.get("percentile"), agg),
         fill=fill,
         tz=tz,
         limit=_limit(params.get("limit")),
@@ -147,6 +155,7 @@ def query_of(asked: Asked, thing: str, path: str) -> Query:
         end=asked.end,
         step=asked.step,
         agg=asked.agg,
+        percentile=asked.percentile,
         fill=asked.fill,
         limit=asked.limit,
         after=asked.cursor.after if asked.cursor is not None else None,
@@ -168,6 +177,8 @@ def shown(asked: Asked) -> dict[str, Any]:
         if asked.step_text is not None:
             facts["step"] = asked.step_text
         facts["agg"] = asked.agg
+    if asked.percentile is not None:
+        facts["percentile"] = asked.percentile
     if asked.fill is not None:
         facts["fill"] = asked.fill
     return {**facts, "tz": asked.tz, "limit": asked.limit, "order": asked.order}
@@ -215,6 +226,19 @@ def _choice(params: Mapping[str, str], name: str, choices: Any, default: Any) ->
     if text not in known:
         raise QueryInvalid(name=name, reason=f"'{text}' is none of {', '.join(known)}")
     return text
+
+
+def _percentile(text: str | None, agg: Aggregate | None) -> float | None:
+    if (text is not None) != (agg == "percentile"):
+        reason = "agg=percentile needs it; add one from 0 to 100, such as percentile=95"
+        if text is not None:
+            reason = "it belongs to agg=percentile; ask for that or leave it out"
+        raise QueryInvalid(name="percentile", reason=reason)
+    if text is None:
+        return None
+    if not _PERCENT.fullmatch(text) or float(text) > 100:
+        raise QueryInvalid(name="percentile", reason=f"'{text}' is no number from 0 to 100, such as 95 or 99.9")
+    return float(text)
 
 
 def _limit(text: str | None) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
+
+from skerry_adapters.series.ports import Aggregate, Fill
 
 TEXT = {"type": "string"}
 OBJECT: dict[str, Any] = {"type": "object", "additionalProperties": True}
@@ -72,17 +74,30 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "agg": _in(
         "query",
         "How a step sums up its samples.",
-        {"enum": ["avg", "min", "max", "sum", "count", "first", "last", "stddev"], "default": "avg"},
+        {"enum": list(get_args(Aggregate)), "default": "avg"},
+    ),
+    "percentile": _in(
+        "query",
+        "Which percentile; with agg=percentile and nothing else.",
+        {"type": "number", "minimum": 0, "maximum": 100},
+        example="95",
     ),
     "fill": _in(
         "query",
         "What stands in a step without samples; such steps are left out otherwise.",
-        {"enum": ["null", "previous", "zero", "linear"]},
+        {"enum": list(get_args(Fill))},
     ),
     "limit": _in("query", "Rows of a page.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1000}),
     "cursor": _in("query", "nextCursor of the last page."),
     "order": _in("query", "Oldest or newest first.", {"enum": ["asc", "desc"], "default": "asc"}),
-    "tz": _in("query", "IANA time zone of the answer's times.", example="Europe/Copenhagen"),
+    "tz": _in(
+        "query", "IANA time zone of days, and of times without an offset; UTC if left out.", example="Europe/Copenhagen"
+    ),
+    "timeFormat": _in(
+        "query",
+        "How times are written: ISO 8601, or milliseconds since 1970.",
+        {"enum": ["iso", "ms"], "default": "iso"},
+    ),
 }
 
 STATUSES: dict[int, str] = {

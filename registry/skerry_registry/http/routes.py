@@ -33,6 +33,7 @@ DELETES = (
     "timeout",
     "correlation-id",
 )
+SERIES = ("from", "to", "step", "agg", "percentile", "fill", "limit", "cursor", "order", "tz", "timeFormat")
 READ_ERRORS = (304, 400, 401, 404, 408, 412)
 WRITE_ERRORS = (400, 401, 403, 404, 408, 412, 413, 415, 424)
 DELETE_ERRORS = (400, 401, 403, 404, 408, 412, 424)
@@ -141,7 +142,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/2/timeseries/things/{thingId}",
         summary="History of several properties of a thing",
         tag="History",
-        parameters=("paths", "from", "to", "step", "agg", "fill", "limit", "cursor", "order", "tz"),
+        parameters=("paths", *SERIES),
         errors=(400, 401, 404, 503),
         schema="SeriesList",
     ),
@@ -150,7 +151,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/2/timeseries/things/{thingId}/features/{featureId}/properties/{propertyPath}",
         summary="History of one property",
         tag="History",
-        parameters=("from", "to", "step", "agg", "fill", "limit", "cursor", "order", "tz"),
+        parameters=SERIES,
         errors=(400, 401, 404, 503),
         schema="SeriesList",
     ),
