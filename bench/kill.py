@@ -2,7 +2,8 @@
 
 After every kill the server starts on the same folder and the load goes on. At the end: no acknowledged change is missing, none is
 applied twice, journal numbers and revisions have no gap, and the series has each sample once.
-Run: .venv/bin/python bench/kill.py [--kills 200]
+With --mosquitto the messages come through a Mosquitto that lives on: its persistent session must carry what we had not stored.
+Run: .venv/bin/python bench/kill.py [--kills 200] [--mosquitto]
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
+from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from measure import ROOT, LeanClient, free_port, publish_packet
+from measure import ROOT, LeanClient, free_port, mosquitto, publish_packet
 from skerry_registry.stores.sqlite import SqliteStore
 
 LOGIN = {"Authorization": "Basic " + base64.b64encode(b"ditto:ditto").decode(), "Content-Type": "application/json"}
@@ -61,11 +63,13 @@ class HttpWriter(threading.Thread):
 
 
 class MqttWriter(threading.Thread):
-    """Publishes 1, 2, 3 … with a time each at QoS 1; what is not acknowledged is sent again, marked, as MQTT asks for."""
+    """Publishes 1, 2, 3 … at QoS 1, with a time each if `timed`; what is not acknowledged is sent again, marked, as MQTT asks for."""
 
-    def __init__(self, port: int, name: str, stop: threading.Event, window: int = 50) -> None:
+    def __init__(self, port: int, name: str, stop: threading.Event, *, timed: bool = True, rest: float = 0.0) -> None:
+        """`rest`: seconds between bursts, where a broker that acknowledges before the server would only pile them up."""
         super().__init__()
-        self.port, self.name, self.thing, self.done, self.window = port, name, f"kill:{name}", stop, window
+        self.port, self.name, self.thing, self.done, self.window = port, name, f"kill:{name}", stop, 50
+        self.timed, self.rest = timed, rest
         self.tried = 0
         self.acknowledged: list[int] = []
         self.waiting: dict[int, int] = {}
@@ -73,7 +77,8 @@ class MqttWriter(threading.Thread):
 
     def message(self, n: int, again: bool) -> bytes:
         """The PUBLISH of one number; `again` marks it as sent before."""
-        payload = json.dumps({"ts": self.start_time + n, "n": n, "power": n * 0.5}).encode()
+        time = {"ts": self.start_time + n} if self.timed else {}
+        payload = json.dumps({**time, "n": n, "power": n * 0.5}).encode()
         packet = publish_packet(f"telemetry/kill/{self.name}/scada", payload, n % 65000 + 1)
         return bytes([packet[0] | (0x08 if again else 0)]) + packet[1:]
 
@@ -98,6 +103,8 @@ class MqttWriter(threading.Thread):
             client.socket.sendall(b"".join(self.message(n, again=True) for n in sorted(self.waiting.values())))
         half = b""
         while not self.done.is_set():
+            if self.rest:
+                self.done.wait(self.rest)
             while len(self.waiting) < self.window:
                 self.tried += 1
                 self.waiting[self.tried % 65000 + 1] = self.tried
@@ -117,15 +124,18 @@ class MqttWriter(threading.Thread):
 class Victim:
     """The server that is killed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.http, self.mqtt = folder, free_port(), free_port()
+    def __init__(self, folder: Path, external: int | None = None) -> None:
+        """`external`: the port of a broker that devices and server share, in place of the embedded one."""
+        self.folder, self.http, self.mqtt = folder, free_port(), external or free_port()
+        self.broker = "SKERRY_MQTT_PORT" if external is None else "SKERRY_MQTT_URL"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
         """Start it; answers the seconds until it was ready."""
         begin = time.perf_counter()
         env = {**os.environ, "SKERRY_DATA_DIR": str(self.folder / "data"), "SKERRY_HTTP_PORT": str(self.http)}
-        env |= {"SKERRY_MQTT_PORT": str(self.mqtt), "SKERRY_LOG_LEVEL": "WARNING"}
+        where = f"mqtt://127.0.0.1:{self.mqtt}" if self.broker == "SKERRY_MQTT_URL" else str(self.mqtt)
+        env |= {self.broker: where, "SKERRY_LOG_LEVEL": "WARNING"}
         config = ROOT / "compose" / "ditto-defaults.toml"
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -200,6 +210,15 @@ def sample_count(port: int, thing: str, start: int) -> int:
         cursor = "&cursor=" + page["result"]["nextCursor"]
 
 
+def wait_for(port: int, thing: str, n: int, seconds: float = 60.0) -> None:
+    """Until the thing shows the number, or one after it: the broker delivers in order."""
+    deadline = time.monotonic() + seconds
+    while (shown := json.loads(get(port, f"/api/2/things/{thing}/features/scada/properties/n")[1])) < n:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{thing} shows {shown}, the broker has acknowledged {n}")
+        time.sleep(0.05)
+
+
 async def journal_of(folder: Path) -> tuple[list[int], dict[str, list[int]], dict[str, list[int]]]:
     """Numbers, and per thing the revisions and the values of n, read from the stopped server's folder."""
     numbers: list[int] = []
@@ -225,15 +244,27 @@ async def journal_of(folder: Path) -> tuple[list[int], dict[str, list[int]], dic
     return numbers, revisions, values
 
 
-def run(folder: Path, kills: int, seed: int = 1, pause: tuple[float, float] = (0.2, 1.5)) -> dict[str, object]:
-    """Load, kill, start again, compare. Answers the figures; raises AssertionError with what is wrong."""
-    chance = random.Random(seed)
-    victim = Victim(folder)
+def run(
+    folder: Path, kills: int, seed: int = 1, pause: tuple[float, float] = (0.2, 1.5), *, external: bool = False
+) -> dict[str, object]:
+    """Load, kill, start again, compare. Answers the figures; raises AssertionError with what is wrong.
+
+    `external`: the messages come through a Mosquitto that is not killed.
+    """
+    with ExitStack() as stack:
+        port = stack.enter_context(mosquitto(folder))[0] if external else None
+        return _run(folder, kills, random.Random(seed), pause, port)
+
+
+def _run(
+    folder: Path, kills: int, chance: random.Random, pause: tuple[float, float], external: int | None
+) -> dict[str, object]:
+    victim = Victim(folder, external)
     victim.start()
     stop = threading.Event()
     names = [f"H{n}" for n in range(4)]
     http = [HttpWriter(victim.http, name, stop) for name in names]
-    mqtt = [MqttWriter(victim.mqtt, f"M{n}", stop) for n in range(4)]
+    mqtt = [MqttWriter(victim.mqtt, f"M{n}", stop, timed=n < 2, rest=0.05 if external else 0.0) for n in range(4)]
     for writer in [*http, *mqtt]:
         put_thing(victim.http, writer.thing)
     for writer in [*http, *mqtt]:
@@ -249,6 +280,8 @@ def run(folder: Path, kills: int, seed: int = 1, pause: tuple[float, float] = (0
         stop.set()
         for writer in [*http, *mqtt]:
             writer.join()
+    for writer in mqtt:
+        wait_for(victim.http, writer.thing, max(writer.acknowledged, default=0))
     counts = {writer.thing: sample_count(victim.http, writer.thing, writer.start_time) for writer in mqtt}
     victim.stop()
     numbers, revisions, values = asyncio.run(journal_of(folder))
@@ -282,9 +315,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--mosquitto", action="store_true", help="messages come through a Mosquitto that lives on")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        figures = run(Path(name), options.kills, options.seed)
+        figures = run(Path(name), options.kills, options.seed, external=options.mosquitto)
     print("no acknowledged change missing, none twice, no gap, each sample once:", figures)
 
 

@@ -558,3 +558,13 @@ def test_replaying_the_events_gives_the_state_that_reads_show(first, commands):
         again = things.apply(again, msgspec.msgpack.decode(text, type=type(event)))
         assert again.document == document
     assert again == held
+
+
+def test_the_events_of_one_thing_grow_in_time_even_within_a_tick_of_the_clock_or_when_it_is_set_back(held):
+    ticks = [5_000_000, 5_000_000, 5_000_000, 1_000_000]
+    times = []
+    for tick in ticks:
+        event = things.decide(held, ask("merge", SCADA, {"properties": {"power": len(times)}}), tick, LIMIT).event
+        held = things.apply(held, event)
+        times.append(event.timestamp)
+    assert times == [5_000_000, 5_000_001, 5_000_002, 5_000_003]

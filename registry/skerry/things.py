@@ -171,7 +171,7 @@ def _delete(held: Held, command: Command, now: Micros) -> Decision:
 
 
 def _event(held: Held, command: Command, now: Micros, action: Action, value: Json | UnsetType) -> Event:
-    """The event that follows what is held."""
+    """The event that follows what is held, and is later: samples without a time of their own stand at the event's."""
     travelling = headers.for_event(command.headers) if command.headers else {}
     if command.observed is None:
         travelling["ditto-originator"] = command.subjects[0] if command.subjects else ""
@@ -180,7 +180,7 @@ def _event(held: Held, command: Command, now: Micros, action: Action, value: Jso
         id=command.id,
         action=action,
         revision=held.revision + 1,
-        timestamp=now,
+        timestamp=max(now, held.modified + 1),
         path=command.path,
         value=value,
         headers=travelling,
