@@ -79,7 +79,7 @@ class AckLabelInvalid(SkerryError):
     description = "A label has 3 to 100 letters, digits, '-', '_' and ':'."
 
 
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m)?", re.ASCII)
+_DURATION = re.compile(r"(\d{1,18})(ms|s|m)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
 _LABEL = re.compile(r"[a-zA-Z0-9\-_:]{3,100}")
 
@@ -94,6 +94,7 @@ UNSUPPORTED = frozenset(
 )
 """Ditto's headers that change what a command means and that the model does not follow."""
 
+BOOLEANS = frozenset({"allow-policy-lockout", "dry-run", "response-required"})
 INBOUND = frozenset(
     {
         "accept",
@@ -148,6 +149,13 @@ def boolean(headers: Mapping[str, str], name: str, *, default: bool) -> bool:
     return lower == "true"
 
 
+def check_booleans(headers: Mapping[str, str]) -> None:
+    """Raise HeaderInvalid for a header that says neither true nor false where one of them is meant."""
+    if not BOOLEANS.isdisjoint(headers):
+        for name in BOOLEANS:
+            boolean(headers, name, default=False)
+
+
 def response_required(headers: Mapping[str, str]) -> bool:
     """Whether the caller wants an answer. Raises HeaderInvalid."""
     return boolean(headers, "response-required", default=True)
@@ -190,10 +198,16 @@ def check_supported(headers: Mapping[str, str], verb: str) -> None:
         if "live-channel-condition" in headers and verb != "retrieve":
             raise LiveConditionNotAllowed
         raise HeaderNotSupported(name=name)
-    if headers.get("channel") == "live":
+    if is_live(headers):
         raise HeaderNotSupported(
             name="channel", description="The live channel is not there; leave the header out, or say twin."
         )
+
+
+def is_live(headers: Mapping[str, str]) -> bool:
+    """Whether the command is for the live channel."""
+    channel = headers.get("channel")
+    return channel is not None and channel.strip().lower() == "live"
 
 
 def for_event(headers: Mapping[str, str]) -> dict[str, str]:

@@ -220,7 +220,10 @@ def _part(thing_id: str, path: Path, value: Json, *, merging: bool) -> Json:
     if not length:
         return _thing(thing_id, value, merging=merging)
     if part == "policyId":
-        return _policy_id(thing_id, value)
+        if value is None and merging:
+            raise PolicyIdNotDeletable(thing_id=thing_id)
+        ids.check_policy_id(value if isinstance(value, str) else values.encode(value).decode())
+        return value
     if part == "definition":
         return _definition(value)
     if length == 1:
@@ -235,8 +238,6 @@ def _thing(thing_id: str, value: Json, *, merging: bool) -> Json:  # noqa: C901 
         if merging and value is None:
             raise patch.MergeInvalid(problem="null would delete the whole thing")
         raise values.JsonInvalid(at="/", problem=f"a thing is an object, not {values.name(value)}")
-    if merging and not value:
-        raise patch.MergeInvalid(problem="it is empty")
     thing: dict[str, Any] = {}
     for key, member in value.items():
         if key == "thingId":
@@ -253,6 +254,8 @@ def _thing(thing_id: str, value: Json, *, merging: bool) -> Json:  # noqa: C901 
             thing[key] = _features(member, merging=merging)
         elif merging and member is None and patch.is_pattern(key):
             raise patch.MergeInvalid(problem="a key pattern cannot stand at the root of a thing")
+    if merging and not thing:
+        raise patch.MergeInvalid(problem="it has none of the members of a thing")
     return thing
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from skerry.errors import SkerryError
+from skerry.ids import check_policy_id
+from skerry.values import JsonInvalid, name
 from skerry_policies import policy
 
 if TYPE_CHECKING:
@@ -87,6 +89,10 @@ def plan(
     """
     thing_id = command.id
     wanted = value.get("policyId")
+    if isinstance(wanted, str):
+        check_policy_id(wanted)
+    elif wanted is not None:
+        raise JsonInvalid(at="/policyId", problem=f"it is a text, not {name(wanted)}")
     source, inline = value.get("_copyPolicyFrom"), value.get("_policy")
     if source is not None and inline is not None:
         raise PolicyConflicting(thing_id=thing_id)
@@ -127,6 +133,7 @@ def _copy(
                 text=source, description=f"No thing '{reference[1]}' with a policyId is visible to you."
             )
         source = thing["policyId"]
+    check_policy_id(source)
     permits = permits_of(source)
     found = held_of("policy", source).document
     if found is None or permits is None or not permits.may_partly("policy", (), "READ"):

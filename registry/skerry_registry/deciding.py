@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, structs
 
-from skerry import things
+from skerry import parts, things
+from skerry.preconditions import CONDITIONAL
 from skerry.signals import Command, Decision, Response
 from skerry_policies import policy
 from skerry_registry import creation
@@ -154,7 +155,7 @@ class Deciding:
         warning: str | None = None
         value = command.value
         if not command.path and isinstance(value, dict):
-            if "_policy" in value:
+            if value.get("_policy") is not None:
                 raise creation.PolicyNotAllowed(thing_id=held.id)
             command = _without_special(command, value)
             if isinstance(value.get("policyId"), str):
@@ -189,6 +190,8 @@ class Deciding:
         if not isinstance(value, dict):
             decision = things.decide(entry.head, command, now, self._thing_limit)
             return self._take(run, entry, command, decision)
+        if command.verb == "merge":
+            parts.checked(command.id, (), value, merging=True)  # as it was sent: the policyId is put in below
 
         def permits_of(policy_id: str) -> Permits | None:
             return self.permits(run, policy_id, command.subjects)
@@ -274,7 +277,7 @@ def _make_policy(held: Held, birth: creation.Birth, command: Command, now: Micro
         id=birth.policy_id,
         subjects=command.subjects,
         value=birth.document,
-        headers=command.headers,
+        headers={name: text for name, text in command.headers.items() if name not in CONDITIONAL},
     )
     try:
         return policy.decide(held, making, now, limit)

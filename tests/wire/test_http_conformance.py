@@ -66,6 +66,8 @@ READS = [
     Case("GET", "/attributes/position%2Fx", 200, value=1),
     Case("GET", "/attributes/none", 404, "things:attribute.notfound"),
     Case("GET", "/attributes//x", 400, "things:attribute.pointerinvalid"),
+    Case("GET", "/attributes//", 400, "things:attribute.pointerinvalid"),
+    Case("GET", "//", 404, "gateway:path.notfound"),
     Case("GET", "/attributes?fields=name", 200, value={"name": "T01"}),
     Case("GET", "/definition", 200, value="wind:Turbine:1.0.0"),
     Case("GET", "/policyId", 200, value="$id"),
@@ -99,6 +101,22 @@ READS = [
     Case("GET", "?timeout=5", 200, headers={"timeout": "5"}),
     Case("GET", "", 400, "header.notsupported", headers={"condition": "eq(attributes/name,1)"}),
     Case("GET", "", 400, "header.notsupported", headers={"at-historical-revision": "1"}),
+    Case("GET", "", 304, headers={"if-none-match": 'W/"rev:1", "rev:9"'}, has={"etag": '"rev:1"'}),
+    Case("GET", "", 412, "things:precondition.failed", headers={"if-match": 'W/"rev:1"'}),
+    Case("GET", "", 200, headers={"if-match": '"rev:9" , "rev:1"'}),
+    Case("GET", "", 400, "header.invalid", headers={"if-match": "rev:1"}),
+    Case("GET", "/policyId", 304, headers={"if-none-match": "*"}),
+    Case(
+        "GET", "?fields=_policy/policyId", 200, value={"_policy": {"policyId": "$id"}}, headers={"if-none-match": "*"}
+    ),
+    Case("GET", "?timeout=99999999999", 400, "gateway:timeout.invalid"),
+    Case("GET", "?response-required=maybe", 400, "header.invalid"),
+    Case("GET", "?allow-policy-lockout=maybe", 400, "header.invalid"),
+    Case("GET", "?dry-run=maybe", 400, "header.invalid"),
+    Case("GET", "?correlation-id=", 400, "header.invalid"),
+    Case("GET", "", 400, "header.invalid", headers={"correlation-id": ""}),
+    Case("GET", "?channel=LIVE", 400, "header.notsupported"),
+    Case("GET", "", 501, "gateway:operation.notprovided", headers={"accept": "application/td+json"}),
     Case("GET", "", 501, "gateway:operation.notprovided", headers={"accept": "text/event-stream"}),
     Case("POST", "/migrateDefinition", 501, "gateway:operation.notprovided"),
     Case("POST", "/inbox/messages/ask", 501, "gateway:operation.notprovided"),
@@ -126,6 +144,11 @@ WRITES = [
         "PUT", "/attributes/a/b/c", 201, body={"d": None}, value={"d": None}, has={"location": "$url/attributes/a/b/c"}
     ),
     Case("PUT", "/attributes/x%2Fy", 201, body=1, value=1),
+    Case("PUT", "/attributes/x/", 201, body=1, has={"location": "$url/attributes/x"}),
+    Case("PUT", "/attributes/x%3Ay+z", 201, body=1, has={"location": "$url/attributes/x%3Ay+z"}),
+    Case("PUT", "/attributes/%2Fx", 400, "things:attribute.pointerinvalid", body=1),
+    Case("PUT", "/features/a~1b", 201, body={}, has={"location": "$url/features/a~1b"}),
+    Case("PUT", "/features//x", 404, "gateway:path.notfound", body={}),
     Case("PUT", "/attributes/name", 204, body=None),
     Case("PUT", "/attributes/%C3%BC", 400, "json.key.invalid", body=1),
     Case("PUT", "/attributes/%D0%B6", 201, body=1),
@@ -141,6 +164,11 @@ WRITES = [
     Case("PUT", "/definition", 400, "things:definition.identifier.invalid", body="no"),
     Case("PUT", "/definition", 204, body="https://example.org/model"),
     Case("PUT", "/policyId", 204, body="$id"),
+    Case("PUT", "/policyId", 400, "policies:id.invalid", body=None),
+    Case("PUT", "/policyId", 400, "policies:id.invalid", body=7),
+    Case("PUT", "", 204, body={"_policy": None, "unknown": 1, "_revision": 7}),
+    Case("PUT", "", 400, "things:policy.notallowed", body={"_policy": {"entries": {}}}),
+    Case("PUT", "", 400, "policies:id.invalid", body={"policyId": "none"}),
     Case("PUT", "", 412, "things:precondition.failed", body={}, headers={"if-none-match": "*"}),
     Case("PUT", "", 204, body={}, headers={"if-match": "*"}),
     Case("PUT", "", 412, "things:precondition.failed", body={}, headers={"if-match": '"rev:9"'}),
@@ -152,6 +180,18 @@ WRITES = [
     Case("PATCH", "", 415, "mediatype.unsupported", body={"attributes": {}}),
     Case("PATCH", "", 400, "things:merge.invalid", body={}, headers=PATCH),
     Case("PATCH", "", 400, "things:merge.invalid", body=None, headers=PATCH),
+    Case("PATCH", "", 400, "things:merge.invalid", body={"unknown": 1}, headers=PATCH),
+    Case("PATCH", "", 415, "mediatype.unsupported", body={"attributes": {}}, headers={"content-type": ""}),
+    Case(
+        "PATCH",
+        "",
+        204,
+        body={"attributes": {"a": 1}},
+        headers={"content-type": "application/merge-patch+json; charset=utf-8"},
+    ),
+    Case("PATCH", "/attributes", 204, body={}, headers=PATCH),
+    Case("PATCH", "/features/none/properties/x", 204, body=1, headers=PATCH),
+    Case("PATCH", "/attributes/none", 412, "things:precondition.failed", body=1, headers={**PATCH, "if-match": "*"}),
     Case("PATCH", "", 400, "things:policyId.notdeletable", body={"policyId": None}, headers=PATCH),
     Case("PATCH", "/policyId", 400, "things:policyId.notdeletable", body=None, headers=PATCH),
     Case("PATCH", "/definition", 204, body=None, headers=PATCH),
@@ -166,6 +206,39 @@ WRITES = [
     Case("POST", "", 405, "gateway:method.notallowed", body={}, has={"allow": "GET, PUT, PATCH, DELETE"}),
     Case("DELETE", "", 405, "things:live.channelcondition.notallowed", headers={"live-channel-condition": "eq(a,1)"}),
 ]
+
+BIRTHS = [
+    Case("PUT", "", 201, body={}, has={"etag": '"rev:3"', "location": "$url"}),
+    Case("PUT", "/", 201, body={}, has={"location": "$url"}),
+    Case("PUT", "", 201, body={}, headers={"if-none-match": "*"}),
+    Case("PUT", "", 412, "things:precondition.failed", body={}, headers={"if-match": "*"}),
+    Case("PUT", "", 412, "things:precondition.failed", body={}, headers={"if-match": '"rev:2"'}),
+    Case("PUT", "", 201, body={}, headers={"if-equal": "skip"}),
+    Case("PUT", "", 201, body={"unknown": 1, "_revision": 7}, value={"thingId": "$id", "policyId": "$id"}),
+    Case("PUT", "", 400, "json.invalid", body=[]),
+    Case("PUT", "", 400, "policies:id.invalid", body={"policyId": "none"}),
+    Case("PUT", "", 400, "json.invalid", body={"policyId": 7}),
+    Case("PUT", "", 404, "policies:policy.notfound", body={"policyId": "no:such"}),
+    Case("PUT", "", 400, "policies:id.invalid", body={"_copyPolicyFrom": "none"}),
+    Case("PUT", "", 404, "policies:policy.notfound", body={"_copyPolicyFrom": "no:such"}),
+    Case("PUT", "", 400, "things:policy.invalid", body={"_policy": {"entries": {}}}),
+    Case("PUT", "/attributes/x", 404, "things:thing.notfound", body=1, headers={"if-none-match": "*"}),
+    Case("PATCH", "", 400, "things:merge.invalid", body={}, headers=PATCH),
+    Case("PATCH", "", 400, "things:policyId.notdeletable", body={"policyId": None}, headers=PATCH),
+    Case("PATCH", "", 412, "things:precondition.failed", body={"attributes": {}}, headers={**PATCH, "if-match": "*"}),
+    Case(
+        "PATCH",
+        "",
+        201,
+        body={"attributes": {"a": None, "b": 1}},
+        headers=PATCH,
+        value={"thingId": "$id", "policyId": "$id", "attributes": {"b": 1}},
+    ),
+    Case("PATCH", "/attributes", 404, "things:thing.notfound", body={"a": 1}, headers=PATCH),
+    Case("DELETE", "", 404, "things:thing.notfound", headers={"if-match": '"rev:1"'}),
+    Case("GET", "", 404, "things:thing.notfound", headers={"if-none-match": "*"}),
+]
+"""On a thing and a policy that are deleted: revisions go on."""
 
 ACKS = [
     Case("PUT", "/attributes/n?response-required=false", 202, body=1),
@@ -247,6 +320,77 @@ def faults(case: Case, answer: httpx.Response, thing_id: str, server: Served) ->
     if not answer.headers.get("correlation-id"):
         found.append("no correlation-id")
     return found
+
+
+async def test_things_that_are_not_there_are_made_or_refused(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client:
+        wrong = []
+        for number, case in enumerate(BIRTHS):
+            thing_id = f"demo:T{number}"
+            await client.put(f"/api/2/things/{thing_id}", json={"_policy": policy_of(f"other:{thing_id[5:]}")})
+            await client.delete(f"/api/2/things/{thing_id}")
+            answer = await send(client, server, case, thing_id)
+            wrong += [
+                f"{case.method} {case.path} {case.body} {case.headers}: {fault}"
+                for fault in faults(case, answer, thing_id, server)
+            ]
+    assert not wrong, "\n".join(wrong)
+
+
+def policy_of(policy_id: str) -> dict[str, Any]:
+    """An inline policy with an id of its own, so that the id of the thing stays free."""
+    rights = {"grant": ["READ", "WRITE"], "revoke": []}
+    return {
+        "policyId": policy_id,
+        "entries": {
+            "all": {
+                "subjects": {"nginx:ditto": {"type": "any"}},
+                "resources": {"thing:/": rights, "policy:/": rights},
+            }
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("thing_id", "error"),
+    [
+        ("none", "things:id.invalid"),
+        ("a:", "things:id.invalid"),
+        ("1a:b", "things:id.invalid"),
+        ("a..b:c", "things:id.invalid"),
+        ("a:b%2Fc", "things:id.invalid"),
+        ("a:%C3%BC", "things:id.invalid"),
+        ("a:%FF", "things:id.invalid"),
+        ("a:b%zz", "things:id.invalid"),
+        ("a:b%", "things:id.invalid"),
+        ("a:" + "x" * 255, "things:id.invalid"),
+        ("a:" + "x" * 254, None),
+        ("a%3Ab", None),
+        (":b", None),
+        ("a-b.c_d:e:f+g", None),
+        ("a:%D0%B6%20%25", None),
+    ],
+)
+async def test_ids_are_checked_as_ditto_does(tmp_path: Path, thing_id: str, error: str | None):
+    async with served(tmp_path) as server, server.client() as client:
+        answer = await client.put(f"{server.url}/api/2/things/{thing_id}", json={})
+        assert answer.status_code == (400 if error else 201), answer.text
+        assert answer.json().get("error") == error
+        if error is None:
+            assert answer.headers["location"] == f"{server.url}/api/2/things/{thing_id}"
+            assert (await client.get(answer.headers["location"])).json() == answer.json()
+
+
+async def test_a_thing_may_have_exactly_the_limit_of_bytes(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client:
+        path = "/api/2/things/demo:T1"
+        empty = (await client.put(path, json={"attributes": {"a": ""}})).content
+        assert (await client.put(f"{path}/attributes/a", json="x" * (102_400 - len(empty)))).status_code == 204
+        assert len((await client.get(path)).content) == 102_400
+        beyond = await client.put(f"{path}/attributes/a", json="x" * (102_401 - len(empty)))
+        assert (beyond.status_code, beyond.json()["error"]) == (413, "things:thing.toolarge")
+        other = await client.put("/api/2/things/demo:T2", json={"attributes": {"a": "x" * (102_401 - len(empty))}})
+        assert (other.status_code, other.json()["error"]) == (413, "things:thing.toolarge")
 
 
 async def test_several_acknowledgements_are_answered_as_a_map(tmp_path: Path):

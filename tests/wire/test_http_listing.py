@@ -5,7 +5,23 @@ from pathlib import Path
 
 import pytest
 
+from skerry_registry.http.listing import named
+from skerry_registry.http.request import Request
+from skerry_registry.ports import StoreUnavailable
+from skerry_registry.users import Caller
 from wire.http_server import Served, served
+
+SCOPE = {
+    "type": "http",
+    "method": "GET",
+    "raw_path": b"/api/2/things",
+    "scheme": "http",
+    "client": None,
+}
+
+
+async def nothing() -> object:
+    raise AssertionError
 
 
 async def farm(server: Served, count: int, namespace: str = "demo") -> None:
@@ -43,13 +59,45 @@ async def test_what_others_own_is_left_out_of_every_list(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("ids", "error"),
-    [("", "things:things.ids.missing"), (",", "things:things.ids.missing"), ("x", "things:id.invalid")],
+    ("query", "error"),
+    [
+        ("ids=", "things:things.ids.missing"),
+        ("ids=,", "things:things.ids.missing"),
+        ("ids=x", "things:id.invalid"),
+        ("ids=,demo:T00", "things:id.invalid"),
+        ("ids=demo:T00&fields=(", "json.fieldselector.invalid"),
+        ("ids=demo:none&fields=", "json.fieldselector.invalid"),
+        ("namespaces=none&fields=a(", "json.fieldselector.invalid"),
+        ("ids=demo:T00&timeout=soon", "timeout.invalid"),
+        ("ids=demo:T00&timeout=61", "gateway:timeout.invalid"),
+        ("timeout=0", "header.invalid"),
+    ],
 )
-async def test_ids_that_are_none_are_refused(tmp_path: Path, ids: str, error: str):
+async def test_lists_that_make_no_sense_are_refused(tmp_path: Path, query: str, error: str):
     async with served(tmp_path) as server, server.client() as client:
-        answer = await client.get(f"/api/2/things?ids={ids}")
+        await farm(server, 1)
+        answer = await client.get(f"/api/2/things?{query}")
         assert (answer.status_code, answer.json()["error"]) == (400, error)
+
+
+async def test_ids_may_repeat_and_end_with_a_comma(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client:
+        await farm(server, 2)
+        answer = await client.get("/api/2/things/?ids=demo:T01,demo:T00,demo:T01,&fields=thingId&timeout=5s")
+        assert [thing["thingId"] for thing in answer.json()] == ["demo:T01", "demo:T00", "demo:T01"]
+
+
+async def test_a_store_that_fails_is_told_and_not_taken_for_things_that_are_missing(tmp_path: Path):
+    class Failing:
+        async def handle_all(self, commands):
+            return [StoreUnavailable(reason="the disk is gone.") for _ in commands]
+
+    request = Request({**SCOPE, "query_string": b"ids=a:b"}, nothing)
+    request.read_headers([])
+    request.ditto["correlation-id"] = "one"
+    request.caller = Caller("ditto", ("nginx:ditto",))
+    with pytest.raises(StoreUnavailable):
+        await named(Failing(), request)
 
 
 async def test_following_the_next_links_shows_everything_once_in_order(tmp_path: Path):
@@ -60,7 +108,7 @@ async def test_following_the_next_links_shows_everything_once_in_order(tmp_path:
         while url:
             answer = await client.get(url)
             seen += [thing["thingId"] for thing in answer.json()]
-            assert (await client.get(link(answer, "canonical"))).status_code == 200
+            assert (await client.get(link(answer, "canonical"))).json() == answer.json()
             url = link(answer, "next")
             pages += 1
         assert seen == [f"demo:T{number:02}" for number in range(7)]

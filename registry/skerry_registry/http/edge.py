@@ -145,7 +145,7 @@ class Edge:
     async def _login(self, request: Request) -> None:
         """Find out who asks. Raises AuthenticationFailed where a login is needed and missing."""
         path = request.path
-        if path.startswith(b"/api/") and not path.startswith(b"/api/2"):
+        if path.startswith(b"/api/") and not path.startswith(b"/api/2") and len(path) > len(b"/api/"):
             raise ApiVersionNotSupported(version=path.split(b"/")[2].decode("latin-1"))
         request.caller = await self._caller(request)
         if path in PUBLIC:

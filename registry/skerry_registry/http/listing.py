@@ -10,10 +10,9 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from skerry import things
-from skerry.errors import SkerryError
+from skerry import fields, things
 from skerry.ids import check_thing_id
-from skerry.signals import Command, Held
+from skerry.signals import Command, Held, Json, Response
 from skerry_registry.http.answer import VERSION, Answer, of_json
 from skerry_registry.http.door import Door
 from skerry_registry.http.errors import SearchOptionInvalid, ThingIdsMissing
@@ -35,28 +34,37 @@ class Option(NamedTuple):
 
 async def named(door: Door, request: Request) -> Answer:
     """The things with the given ids, in their order; what the caller may not see is left out, as what is not there."""
-    wanted = [id_.strip() for id_ in request.query["ids"].split(",")]
-    if not all(wanted):
+    text = request.query["ids"].strip().rstrip(",")
+    if not text:
         raise ThingIdsMissing
+    wanted = [id_.strip() for id_ in text.split(",")]
     for id_ in wanted:
         check_thing_id(id_)
-    answers = await door.handle_all([_retrieve(request, id_) for id_ in wanted])
-    return of_json(200, [one.value for one in answers if not isinstance(one, SkerryError)], [VERSION])
+    _check_fields(request)
+    found: list[Json] = []
+    for answer in await door.handle_all([_retrieve(request, id_) for id_ in wanted]):
+        if isinstance(answer, Response):
+            found.append(answer.value)
+        elif not isinstance(answer, things.ThingNotAccessible):
+            raise answer
+    return of_json(200, found, [VERSION])
 
 
 async def visible(door: Door, request: Request) -> Answer:
-    """A page of everything the caller may see, sorted by id, with Link headers to itself and to the next."""
+    """A page of everything the caller may see, sorted by id, with relative Link headers to itself and to the next."""
     namespaces = sorted({name.strip() for name in request.query.get("namespaces", "").split(",")} - {""})
     option = read_option(request.query.get("option", ""), namespaces)
+    _check_fields(request)
     assert request.caller is not None
     found = await _find(door, request.caller.subjects, namespaces, option)
     more = len(found) > option.size
     found = found[: option.size]
     values = [_shown(request, held) for held in found]
-    links = [_link(request, "canonical", f"size({option.size})")]
+    itself = request.query_string.decode("latin-1").replace(">", "%3E")
+    links = [_link(itself, "canonical")]
     if more:
         cursor = urlsafe_b64encode(msgspec.json.encode([found[-1].id, namespaces])).rstrip(b"=").decode()
-        links.append(_link(request, "next", f"size({option.size}),cursor({cursor})"))
+        links.append(_link(_query(request, f"cursor({cursor}),size({option.size})"), "next"))
     return of_json(200, values, [VERSION, (b"link", ", ".join(links).encode())])
 
 
@@ -111,6 +119,12 @@ async def _find(door: Door, subjects: tuple[str, ...], namespaces: list[str], op
     return found
 
 
+def _check_fields(request: Request) -> None:
+    """Raise FieldSelectorInvalid even where there is nothing to select from."""
+    if "fields" in request.query:
+        fields.parse(request.query["fields"])
+
+
 def _retrieve(request: Request, id_: str) -> Command:
     assert request.caller is not None
     asked = {"correlation-id": request.ditto["correlation-id"]}
@@ -124,8 +138,11 @@ def _shown(request: Request, held: Held) -> Any:
     return things.retrieve(held, held.document, _retrieve(request, held.id)).value
 
 
-def _link(request: Request, relation: str, option: str) -> str:
+def _query(request: Request, option: str) -> str:
     kept: dict[str, str] = {name: request.query[name] for name in ("fields", "namespaces") if name in request.query}
     kept["option"] = option
-    query = urlencode(kept, safe="(),/", quote_via=quote)
-    return f'<{request.origin}/api/2/things?{query}>; rel="{relation}"'
+    return urlencode(kept, safe="(),/", quote_via=quote)
+
+
+def _link(query: str, relation: str) -> str:
+    return f'</api/2/things{query and "?"}{query}>; rel="{relation}"'

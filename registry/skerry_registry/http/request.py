@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from litestar.types import Receive, Scope
 
-from skerry.headers import SIZE_LIMIT, HeaderInvalid, HeadersTooLarge
+from skerry.headers import SIZE_LIMIT, HeaderInvalid, HeadersTooLarge, check_booleans
 from skerry_registry.http.errors import (
     BodyLate,
     BodyTooLarge,
@@ -143,8 +143,11 @@ class Request:
             refusal = refusal or UriTooLong(length=length, limit=URI_MAX)
         elif self.query_string:
             refusal = refusal or self._read_query()
+        if self.ditto.get("correlation-id") == "":
+            refusal = refusal or HeaderInvalid(name="correlation-id", value="", problem="it is empty")
         if refusal is not None:
             raise refusal
+        check_booleans(self.ditto)
 
     def _sort(self, raw: Any) -> Exception | None:
         """Put each header where it belongs; the first thing wrong with them."""

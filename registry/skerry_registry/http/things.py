@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from msgspec import UNSET
 
-from skerry import pointer, things
-from skerry.ids import check_thing_id
+from skerry import headers, pointer, things
+from skerry.ids import ThingIdInvalid, check_thing_id
 from skerry.signals import Command, Json, NewId, Path, Verb
 from skerry_registry.http import bodies, listing
 from skerry_registry.http.acks import TIMEOUT, USUAL, settle, wish_of
@@ -30,6 +31,7 @@ VERBS: dict[str, Verb] = {"GET": "retrieve", "PUT": "modify", "PATCH": "merge", 
 REMEMBERED = 8_192
 SHORT = 512
 """Bytes of paths that are worth remembering."""
+BAD_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
 BODY_LEAST = 1_048_576
 """A body may be longer than the thing it describes (white space, escapes), but not longer than this or the thing's limit."""
 
@@ -70,8 +72,11 @@ class Things:
                 method=method, path=request.path.decode("latin-1"), allow=allow, headers={"allow": allow}
             )
         ditto = request.ditto
-        if ditto.get("accept", "").startswith("text/event-stream"):
+        accept = ditto.get("accept", "")
+        if accept.startswith("text/event-stream"):
             raise NotProvided(what="Server-sent events")
+        if accept.startswith("application/td+json"):
+            raise NotProvided(what="Thing Descriptions")
         if not spot.id:
             return await self._collection(request)
         value: Json = UNSET
@@ -94,13 +99,17 @@ class Things:
     async def _collection(self, request: Request) -> Answer:
         if request.method == "POST":
             return await self._create(request)
-        if "ids" in request.query:
-            return await listing.named(self._door, request)
-        return await listing.visible(self._door, request)
+        list_ = listing.named if "ids" in request.query else listing.visible
+        wish = wish_of(request.ditto, query=True)
+        try:
+            async with asyncio.timeout(wish.timeout):
+                return await list_(self._door, request)
+        except TimeoutError as error:
+            raise CommandTimeout(seconds=wish.timeout) from error
 
     async def _create(self, request: Request) -> Answer:
         """A thing with an id of our making."""
-        if request.ditto.get("channel") == "live":
+        if headers.is_live(request.ditto):
             raise ThingNotCreatableLive
         value = await self._value(request)
         if isinstance(value, dict) and "thingId" in value:
@@ -115,6 +124,7 @@ class Things:
 
     async def _carry_out(self, request: Request, command: Command, path: bytes) -> Answer:
         wish = wish_of(request.ditto, query=command.verb == "retrieve")
+        path = path.removesuffix(b"/")
         if wish is USUAL:
             try:
                 async with asyncio.timeout(TIMEOUT):
@@ -148,15 +158,23 @@ def spot_of(raw: bytes) -> Spot:
         parts.pop()
     if not rest.startswith(b"/") or b"" in parts[:2]:
         raise RouteNotFound(path=raw.decode("latin-1"))
-    try:
-        thing_id = unquote_to_bytes(parts[0]).decode()
-    except UnicodeDecodeError as error:
-        raise RouteNotFound(path=raw.decode("latin-1")) from error
-    check_thing_id(thing_id)
+    thing_id = _thing_id(parts[0])
     if len(parts) == 1:
         return Spot(thing_id, (), ANY, "thing")
     route, methods = _route_of(parts[1:], raw)
-    return Spot(thing_id, pointer.from_url(b"/" + b"/".join(parts[1:])), methods, route)
+    return Spot(thing_id, pointer.from_url(rest[1 + len(parts[0]) :]), methods, route)
+
+
+def _thing_id(segment: bytes) -> str:
+    """The id in a segment of a URL. Raises ThingIdInvalid."""
+    if BAD_ESCAPE.search(segment):
+        raise ThingIdInvalid(id=segment.decode("latin-1"), problem="a '%' is not followed by two hexadecimal digits")
+    try:
+        thing_id = unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError as error:
+        raise ThingIdInvalid(id=segment.decode("latin-1"), problem="it is not UTF-8 once decoded") from error
+    check_thing_id(thing_id)
+    return thing_id
 
 
 def _route_of(parts: list[bytes], raw: bytes) -> tuple[str, tuple[str, ...]]:
