@@ -29,12 +29,16 @@ class _Node:
         self.grants_below = False
         self.revokes_below = False
 
-    def settle(self) -> None:
-        """Learn what the nodes below say."""
-        for node in self.below.values():
-            node.settle()
-            self.grants_below |= node.grants_below or node.effect is True
-            self.revokes_below |= node.revokes_below or node.effect is False
+    def settle(self) -> int:
+        """Learn what the nodes below say; answers how many nodes there are."""
+        nodes = [self]
+        for node in nodes:
+            nodes.extend(node.below.values())
+        for node in reversed(nodes):
+            for inner in node.below.values():
+                node.grants_below |= inner.grants_below or inner.effect is True
+                node.revokes_below |= inner.revokes_below or inner.effect is False
+        return len(nodes)
 
 
 _NOWHERE = _Node()
@@ -43,7 +47,7 @@ _NOWHERE = _Node()
 class Permits:
     """The compiled rights of one caller under one policy."""
 
-    __slots__ = ("_roots", "_whole", "sees_all")
+    __slots__ = ("_roots", "_whole", "sees_all", "size")
 
     def __init__(self, rules: Sequence[tuple[str, Path, str, bool]]) -> None:
         """`rules`: (resource type, path, permission, granted), in any order."""
@@ -53,8 +57,7 @@ class Permits:
             for segment in path:
                 node = node.below.setdefault(segment, _Node())
             node.effect = granted and node.effect is not False
-        for root in roots.values():
-            root.settle()
+        self.size = sum(root.settle() for root in roots.values())
         self._roots = roots
         self._whole = frozenset(key for key, root in roots.items() if root.effect and not root.revokes_below)
         self.sees_all = ("thing", "READ") in self._whole
@@ -137,8 +140,11 @@ def compile_permits(document: Mapping[str, Any], subjects: Sequence[str]) -> Per
 class Enforcer:
     """Compiled rights, kept by policy, document and caller; the oldest go when there are too many."""
 
-    def __init__(self, limit: int = 10_000) -> None:
+    def __init__(self, limit: int = 10_000, size_limit: int = 500_000) -> None:
+        """`size_limit`: nodes of all compiled rights together; policies of a few rules have a handful each."""
         self._limit = limit
+        self._size_limit = size_limit
+        self._size = 0
         self._kept: dict[tuple[str, tuple[str, ...]], tuple[Mapping[str, Any], Permits]] = {}
 
     def permits(self, policy_id: str, document: Mapping[str, Any], subjects: tuple[str, ...]) -> Permits:
@@ -147,7 +153,14 @@ class Enforcer:
         if kept is not None and kept[0] is document:
             return kept[1]
         permits = compile_permits(document, subjects)
-        if len(self._kept) >= self._limit:
-            del self._kept[next(iter(self._kept))]
+        if kept is not None:
+            self._forget((policy_id, subjects))
+        self._size += permits.size
+        while self._kept and (len(self._kept) >= self._limit or self._size > self._size_limit):
+            self._forget(next(iter(self._kept)))
         self._kept[policy_id, subjects] = (document, permits)
         return permits
+
+    def _forget(self, key: tuple[str, tuple[str, ...]]) -> None:
+        """Make room."""
+        self._size -= self._kept.pop(key)[1].size

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from skerry import fields, headers, pointer, preconditions
+from skerry import fields, headers, pointer, preconditions, values
 from skerry.errors import SkerryError
 from skerry.ids import check_policy_id
 from skerry.signals import Command, Decision, Event, Held, Response
+from skerry.values import DEPTH_LIMIT
 from skerry_policies.enforcer import compile_permits
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def check(policy_id: str, value: Json) -> dict[str, Any]:
     """The document in its full form: policyId first, grant and revoke always there. Raises one of the rows above."""
     if not isinstance(value, dict):
         raise PolicyInvalid(at="/", problem="it is not an object")
+    values.check(value, addressable=False)
     found = value.get("policyId", policy_id)
     if found != policy_id:
         raise PolicyIdNotSettable(found=found, policy_id=policy_id)
@@ -188,6 +190,8 @@ def _check_resource(at: str, key: str, rights: Json) -> dict[str, list[str]]:
     """The rights on one resource in their full form."""
     if not _RESOURCE.match(key):
         raise PolicyInvalid(at=at, problem="a resource reads <type>:/<path>, thing:/features for instance")
+    if key.count("/") > DEPTH_LIMIT:
+        raise PolicyInvalid(at=at[:100], problem=f"the resource's path is deeper than {DEPTH_LIMIT} levels")
     if not isinstance(rights, dict):
         raise PolicyInvalid(at=at, problem="it is not an object")
     full: dict[str, list[str]] = {}

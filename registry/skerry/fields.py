@@ -16,6 +16,8 @@ Selector: TypeAlias = "dict[str, Selector | None]"
 """What to show of each member; None: all of it. The key `*` stands for every member."""
 
 DEPTH_LIMIT = 100
+EFFORT_LIMIT = 50_000
+"""Steps that bringing a selector with asterisks into order may take."""
 _TOKEN = re.compile(r"[^(),]+|[(),]")
 
 
@@ -45,7 +47,25 @@ def _parse(text: str) -> Selector:
     end = _read(text, tokens, 0, selector, 0)
     if end < len(tokens):
         raise FieldSelectorInvalid(selector=text, problem="a parenthesis is closed that was not opened")
-    return selector
+    return _joined(text, [selector], [0]) if "*" in text else selector
+
+
+def _joined(text: str, ways: list[Selector], spent: list[int]) -> Selector:
+    """What several selectors show together, told so that no member is named by a key and by `*` at once.
+
+    A document is then walked once, however the selector is written. `spent` counts the steps that this takes.
+    """
+    spent[0] += len(ways)
+    if spent[0] > EFFORT_LIMIT:
+        raise FieldSelectorInvalid(selector=text, problem="its asterisks overlap in too many ways")
+    every = [way["*"] for way in ways if "*" in way]
+    joined: Selector = {}
+    for key in dict.fromkeys(key for way in ways for key in way):
+        named = [way[key] for way in ways if key in way]
+        below = [part for part in (named if key == "*" else named + every) if part is not None]
+        whole = len(below) < len(named) + (0 if key == "*" else len(every))
+        joined[key] = None if whole else _joined(text, below, spent)
+    return joined
 
 
 _remembered = lru_cache(maxsize=1_024)(_parse)
@@ -111,21 +131,7 @@ def _select(value: Json, selector: Selector | None) -> Json | UnsetType:
     every = selector.get("*", UNSET)
     shown: dict[str, Any] = {}
     for key, member in value.items():
-        wanted = selector.get(key, UNSET)
-        part: Json | UnsetType = UNSET if wanted is UNSET else _select(member, wanted)
-        if every is not UNSET and key != "*":
-            also = _select(member, every)
-            part = also if part is UNSET else _both(part, also)
-        if part is not UNSET:
+        wanted = selector.get(key, every)
+        if wanted is not UNSET and (part := _select(member, wanted)) is not UNSET:
             shown[key] = part
     return shown or UNSET
-
-
-def _both(one: Json, other: Json | UnsetType) -> Json:
-    """Two selections of the same value, as one."""
-    if other is UNSET or type(one) is not dict or type(other) is not dict:
-        return one
-    joined = dict(one)
-    for key, member in other.items():
-        joined[key] = _both(joined[key], member) if key in joined else member
-    return joined

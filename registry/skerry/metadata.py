@@ -15,6 +15,8 @@ from skerry.signals import Json, Path
 from skerry.values import DEPTH_LIMIT, check, check_key
 
 HEADERS = ("put-metadata", "get-metadata", "delete-metadata")
+EFFORT_LIMIT = 50_000
+"""Keys of a header times the places that each of them has to look at."""
 
 
 class MetadataConflict(SkerryError):
@@ -35,6 +37,15 @@ class MetadataNotModifiable(SkerryError):
     description = (
         "A key reads */name, attributes/*/name, features/*/properties/*/name or /features/<id>/properties/<name>/name."
     )
+
+
+class MetadataTooWide(SkerryError):
+    """Keys that reach over too much."""
+
+    code = "things:metadata.toowide"
+    status = 400
+    message = "The metadata header's {keys} keys would have to look at {places} places each."
+    description = "Name the places without asterisks, or fewer of them at a time."
 
 
 class Entry(Struct, frozen=True):
@@ -65,30 +76,84 @@ def put(tree: Json | None, text: str, path: Path, value: Json) -> Json | None:
     except msgspec.MsgspecError:
         return tree
     written = leaves(value, path)
+    _check_effort(len(entries), len(written))
+    own = _own(tree) if type(tree) is dict else {}
     for entry in entries:
         check(entry.value)
         for place in _places(entry.key, path, written):
-            tree = pointer.put(tree, place, entry.value)
-    return tree
+            _set(own, place, entry.value)
+    return own if entries else tree
 
 
 def delete(tree: Json | None, text: str, path: Path) -> Json | None:
     """The tree without the keys that a delete-metadata header names (a comma list)."""
-    if tree is None:
-        return None
-    for key in _keys(text):
-        for place in _found(tree, _pattern(key, path)):
-            tree = pointer.remove(tree, place)
-    return prune(tree)
+    if type(tree) is not dict:
+        return tree
+    own = _own(tree)
+    for key in _affordable(text, tree):
+        for place in _found(own, _pattern(key, path)):
+            inner = pointer.get(own, place[:-1])
+            if place and type(inner) is dict:
+                inner.pop(place[-1], None)
+    return prune(own)
 
 
 def get(tree: Json | None, text: str, path: Path) -> Json:
     """What a get-metadata header (a comma list of keys) asks for, in a tree of its own."""
-    shown: Json = {}
-    for key in _keys(text):
+    shown: dict[str, Any] = {}
+    for key in _affordable(text, tree):
         for place in _found(tree, _pattern(key, path)):
-            shown = pointer.put(shown, place, pointer.get(tree, place))
+            if not place:
+                return tree
+            _set(shown, place, pointer.get(tree, place))
     return shown
+
+
+def changed(before: Json, after: Json, path: Path = ()) -> list[Path]:
+    """The places at which two trees differ."""
+    if before is after:
+        return []
+    if type(before) is not dict or type(after) is not dict:
+        return [path] if type(before) is not type(after) or before != after else []
+    return [
+        place
+        for key in {**before, **after}
+        for place in changed(before.get(key, UNSET), after.get(key, UNSET), (*path, key))
+    ]
+
+
+def _own(tree: dict[str, Any]) -> dict[str, Any]:
+    """A copy whose objects are nobody else's."""
+    return {key: _own(member) if type(member) is dict else member for key, member in tree.items()}
+
+
+def _set(own: dict[str, Any], place: Path, value: Json) -> None:
+    """Put a value into a tree that is nobody else's, in place."""
+    for segment in place[:-1]:
+        below = own.get(segment)
+        if type(below) is not dict:
+            below = own[segment] = {}
+        own = below
+    own[place[-1]] = _own(value) if type(value) is dict else value
+
+
+def _affordable(text: str, tree: Json | None) -> list[str]:
+    """The keys in a header. Raises MetadataTooWide when looking for them in the tree would take too long."""
+    keys = list(dict.fromkeys(_keys(text)))
+    wide = sum("*" in key for key in keys)
+    if wide and type(tree) is dict:
+        _check_effort(wide, _size(tree))
+    return keys
+
+
+def _size(tree: dict[str, Any]) -> int:
+    """How many members it has, at any depth."""
+    return len(tree) + sum(_size(member) for member in tree.values() if type(member) is dict)
+
+
+def _check_effort(keys: int, places: int) -> None:
+    if keys * places > EFFORT_LIMIT:
+        raise MetadataTooWide(keys=keys, places=places)
 
 
 def follow(tree: Json, before: Json, after: Json) -> Json | UnsetType:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from skerry.errors import SkerryError
 from skerry.ids import check_policy_id
@@ -138,7 +138,9 @@ def _copy(
     found = held_of("policy", source).document
     if found is None or permits is None or not permits.may_partly("policy", (), "READ"):
         raise policy.PolicyNotAccessible(policy_id=source)
-    visible: dict[str, Any] = permits.view((), found, "policy")  # type: ignore[assignment]  # some of it may be read
+    visible = permits.view((), found, "policy")
+    if visible is UNSET:
+        raise policy.PolicyNotAccessible(policy_id=source)
     return {**visible, "policyId": policy_id}
 
 

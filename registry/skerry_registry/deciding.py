@@ -11,7 +11,7 @@ from skerry import parts, things
 from skerry.preconditions import CONDITIONAL
 from skerry.signals import Command, Decision, Response
 from skerry_policies import policy
-from skerry_registry import creation
+from skerry_registry import creation, guarded
 from skerry_registry.deliveries import is_behind
 from skerry_registry.journal.replay import apply
 from skerry_registry.refusals import ThingNotModifiable, may_write, refusal
@@ -110,8 +110,11 @@ class Deciding:
         visible = permits.view((), document)
         shown = dict(visible) if visible is not UNSET else {}
         shown["thingId"] = document["thingId"]
-        metadata = None if held.metadata is None else permits.view(("_metadata",), held.metadata)
-        return structs.replace(held, document=shown, metadata=None if metadata is UNSET else metadata)
+        tree = held.metadata
+        for path in ((), ("_metadata",)):  # what is said of a value is as secret as the value
+            tree = None if tree is None else permits.view(path, tree)
+            tree = None if tree is UNSET else tree
+        return structs.replace(held, document=shown, metadata=tree)
 
     def _retrieve_thing(self, run: Run, held: Held, command: Command) -> Response:
         """A thing or a part of it, as far as the caller may see."""
@@ -162,7 +165,7 @@ class Deciding:
                 warning = self._check_new_policy(run, held, value["policyId"], command)
         elif command.path == ("policyId",) and isinstance(value, str):
             warning = self._check_new_policy(run, held, value, command)
-        response = self._take(run, entry, command, things.decide(held, command, now, self._thing_limit))
+        response = self._take(run, entry, command, guarded.decide(permits, held, command, now, self._thing_limit))
         if warning is not None:
             log.warning("thing points to a policy that does not exist", extra={"thing": held.id})
             response = structs.replace(response, headers={**response.headers, "warning": warning})

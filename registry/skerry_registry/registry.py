@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 60.0
 """How often old events are looked for."""
 
+PAGE = 100
+"""How many things at least are looked at together for those that a caller may see."""
+
 TRIES = 20
 """How often a command is decided anew because another writer was faster."""
 
@@ -134,7 +137,8 @@ class Registry:
         """The things with ids > `after` of which the caller may see anything, sorted, at most `limit`, filtered."""
         found: list[Held] = []
         while len(found) < limit:
-            ids = await self._store.ids("thing", after, limit)
+            page = max(limit, PAGE)
+            ids = await self._store.ids("thing", after, page)
             entries = await self._fetch([("thing", id_) for id_ in ids])
             policies = {e.held.document["policyId"] for e in entries if e.held.document is not None}
             await self._fetch([("policy", id_) for id_ in sorted(policies)])
@@ -142,7 +146,7 @@ class Registry:
                 shown = await self._visible(entry.held, subjects)
                 if shown is not None:
                     found.append(shown)
-            if len(ids) < limit:
+            if len(ids) < page:
                 break
             after = ids[-1]
         return found[:limit]
