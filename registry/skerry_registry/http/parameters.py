@@ -62,6 +62,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "put-metadata": _in("header", 'Metadata to store with the change: [{"key":"/features/*/unit","value":"kW"}].'),
     "get-metadata": _in("header", "Metadata to answer in the header ditto-metadata: pointers separated by commas."),
     "delete-metadata": _in("header", "Metadata to delete with the change: pointers separated by commas."),
+    "allow-policy-lockout": _in(
+        "header",
+        "true: take a _policy in which you have no WRITE on policy:/ yourself.",
+        {"type": "boolean", "default": False},
+    ),
     "correlation-id": _in(
         "header", "An id of yours for this request; the answer carries it, one is made if you send none."
     ),
@@ -113,6 +118,7 @@ STATUSES: dict[int, str] = {
     408: "Not done in time.",
     412: "A precondition does not hold.",
     413: "Too large.",
+    414: "The path and query are too long.",
     415: "The body is of an unsupported media type.",
     424: "One of several acknowledgements failed: the body has one entry per label.",
     503: "Not possible at this moment; try again.",
