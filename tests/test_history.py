@@ -20,6 +20,8 @@ from skerry_policies.enforcer import Permits, compile_permits
 from skerry_registry.history import History, unit_of
 from skerry_registry.http.request import Request
 from skerry_registry.http.series import Timeseries
+from skerry_registry.registry import Registry
+from skerry_registry.stores.memory import MemoryStore
 from skerry_registry.users import Caller
 
 NOW = 1_769_904_000_000_000  # 2026-02-01T00:00:00Z
@@ -241,6 +243,26 @@ async def test_the_unit_is_told_to_those_who_may_read_it(edge: Timeseries) -> No
     assert "unit" not in answer["result"]
     _, (answer,) = await get(edge, POWER.replace("power", "status"))
     assert "unit" not in answer["result"]
+
+
+async def test_the_registry_tells_the_units(tmp_path: Path) -> None:
+    anne = ("nginx:anne",)
+    power = ("features", "scada", "properties", "power")
+
+    async def at_once(_seconds: float) -> bool:
+        return True
+
+    async with (
+        Registry(MemoryStore(), lambda: NOW, lambda: "id") as registry,
+        DuckSeries(tmp_path / "series.duckdb") as series,
+    ):
+        history = History(registry, series, at_once)
+        units: list[Any] = []
+        for value in ({}, {"attributes": {"kind": "turbine"}}, {"attributes": {"units": {"power": "kW"}}}):
+            await registry.handle(Command(verb="modify", id="farm:T1", subjects=anne, value=value))
+            (answer,) = await history.answer(anne, "farm:T1", [power], {})
+            units.append(answer["result"].get("unit"))
+    assert units == [None, None, "kW"]
 
 
 @pytest.mark.parametrize(

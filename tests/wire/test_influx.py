@@ -11,11 +11,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from servers import Influx, influxd
 from skerry.signals import Event
-from skerry_adapters.series.influx import InfluxSeries
+from skerry_adapters.series.influx import WINDOW_SAMPLES_MAX, InfluxSeries
 from skerry_adapters.series.ports import Query, Sample, SeriesUnavailable
+from skerry_adapters.series.query import QueryInvalid
 from skerry_adapters.series.sink import Sink
 
 T0 = 1_769_904_000_000_000  # 2026-02-01T00:00:00Z
@@ -206,6 +208,23 @@ async def test_points_that_influxdb_refuses_do_not_hold_up_others(server: Influx
         assert cursor.number == 9
         for path, rows in ((POWER, [(T0, 3.5)]), (clash + "y", [(T0 + 1, 2.5)]), (clash + "x", [])):
             assert (await series.query(Query(thing="a:b", path=path, start=T0, end=T0 + 10))).rows == rows
+
+
+async def test_samples_are_fetched_within_a_bound_and_more_are_refused(server: Influx) -> None:
+    async with opened(server, Cursor()) as series:
+        count = WINDOW_SAMPLES_MAX + 3
+        for first in range(0, count, 50_000):
+            times = range(T0 + first, T0 + min(first + 50_000, count))
+            await series.write([Sample("a:many", POWER, time, time, 2) for time in times], 1)
+        start = T0 + 1
+        query = Query(
+            thing="a:many", path=POWER, start=start, end=start + WINDOW_SAMPLES_MAX, step=10**9, agg="integral"
+        )
+        ((_, area),) = (await series.query(query)).rows
+        assert area == pytest.approx(2 * WINDOW_SAMPLES_MAX / 1e6)
+        with pytest.raises(QueryInvalid, match="at most 200000 samples"):
+            await series.query(replace(query, end=query.end + 1))
+        assert (await series.query(replace(query, end=query.end + 1, agg="derivative"))).rows == [(start, 0)]
 
 
 async def test_a_wrong_token_is_told_and_loses_nothing(server: Influx) -> None:

@@ -62,21 +62,24 @@ FROM (SELECT *, lag(number) OVER (PARTITION BY step ORDER BY time) AS before FRO
 """,  # noqa: S608
 }
 # Lines from sample to sample, cut at the edges of steps; a sample alone stands for a step that has no area.
+_AREA = "(v0 + (v1 - v0) * (((lo - t0) + (hi - t0)) / 2 / (t1 - t0))) * ((hi - lo) / 1e6)"
 _INTEGRAL = f"""
-WITH numbers AS MATERIALIZED (SELECT time, number FROM ({_KEPT}) WHERE kind = 0),
-lines AS (
-    SELECT time AS t0, number AS v0, lead(time) OVER (ORDER BY time) AS t1, lead(number) OVER (ORDER BY time) AS v1
-    FROM numbers),
-pieces AS (
-    SELECT *, unnest(range(
-        greatest((t0 - $first) // $length, 0), least((t1 - 1 - $first) // $length, $count - 1) + 1)) AS step
-    FROM lines WHERE t1 IS NOT NULL),
+WITH lines AS MATERIALIZED (
+    SELECT *, (t0 - $first) // $length AS s0, (t1 - 1 - $first) // $length AS s1
+    FROM (
+        SELECT time AS t0, number AS v0, lead(time) OVER by_time AS t1, lead(number) OVER by_time AS v1
+        FROM ({_KEPT}) WHERE kind = 0 WINDOW by_time AS (ORDER BY time))),
+inside AS (SELECT *, t0 AS lo, t1 AS hi FROM lines WHERE s0 = s1 AND t0 >= $first AND t1 <= $until),
+across AS (
+    SELECT *, unnest(range(greatest(s0, 0), least(s1, $count - 1) + 1)) AS step
+    FROM lines WHERE t1 IS NOT NULL AND (s0 <> s1 OR t0 < $first OR t1 > $until)),
 cut AS (
     SELECT *, greatest(t0, $first + step * $length) AS lo, least(t1, $first + (step + 1) * $length, $until) AS hi
-    FROM pieces)
+    FROM across)
 SELECT step, sum(area) FROM (
-    SELECT step, (v0 + (v1 - v0) * (((lo - t0) + (hi - t0)) / 2 / (t1 - t0))) * ((hi - lo) / 1e6) AS area FROM cut
-    UNION ALL SELECT (time - $first) // $length, NULL FROM numbers WHERE time >= $first AND time < $until)
+    SELECT s0 AS step, {_AREA} AS area FROM inside
+    UNION ALL SELECT step, {_AREA} FROM cut WHERE lo < hi
+    UNION ALL SELECT s0, NULL FROM lines WHERE t1 IS NULL AND t0 >= $first AND t0 < $until)
 GROUP BY step
 """  # noqa: S608
 _NEAREST = """

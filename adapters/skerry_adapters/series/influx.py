@@ -217,7 +217,7 @@ class InfluxSeries:
                 assert row.time is not None
                 assert isinstance(row.value, int | float)
                 found[row.time] = row.value
-        if query.agg != "derivative" and len(found) > WINDOW_SAMPLES_MAX:
+        if query.agg != "derivative" and sum(start <= time < end for time in found) > WINDOW_SAMPLES_MAX:
             raise QueryInvalid(
                 name="from",
                 reason=f"{query.agg} is reckoned from at most {WINDOW_SAMPLES_MAX} samples with InfluxDB, "
