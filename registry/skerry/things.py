@@ -346,7 +346,7 @@ def retrieve(held: Held, visible: Json, command: Command) -> Response:
             raise parts.missing(visible, command.id, path)
         etag = value_etag(value) if path else thing_etag(held.revision)
     if asked and not preconditions.CONDITIONAL.isdisjoint(asked):
-        if "_policy" in (selected or ""):
+        if selected is not None and "_policy" in fields.parse(selected):
             asked = {name: text for name, text in asked.items() if name != "if-none-match"}
         preconditions.check(asked, etag, "retrieve")
     if selected is not None:

@@ -69,6 +69,13 @@ READS = [
     Case("GET", "/attributes//", 400, "things:attribute.pointerinvalid"),
     Case("GET", "//", 404, "gateway:path.notfound"),
     Case("GET", "/attributes?fields=name", 200, value={"name": "T01"}),
+    Case("GET", "/attributes/position?fields=x", 200, value={"x": 1, "y": 2}),
+    Case("GET", "/attributes/name?fields=(", 200, value="T01"),
+    Case("GET", "/definition?fields=x", 200, value="wind:Turbine:1.0.0"),
+    Case("GET", "/features?fields=*/properties/power", 200, value={"scada": {"properties": {"power": 1.5}}}),
+    Case("GET", "/features/scada?fields=definition", 200, value={"definition": ["wind:Scada:1.0.0"]}),
+    Case("GET", "/features/scada/properties?fields=state(code)", 200, value={"state": {"code": 3}}),
+    Case("GET", "?requested-acks=x", 400, "acknowledgement:label.invalid"),
     Case("GET", "/definition", 200, value="wind:Turbine:1.0.0"),
     Case("GET", "/policyId", 200, value="$id"),
     Case("GET", "/features", 200, value=THING["features"]),
@@ -109,6 +116,7 @@ READS = [
     Case(
         "GET", "?fields=_policy/policyId", 200, value={"_policy": {"policyId": "$id"}}, headers={"if-none-match": "*"}
     ),
+    Case("GET", "?fields=attributes/no_policy", 304, headers={"if-none-match": "*"}),
     Case("GET", "?timeout=99999999999", 400, "gateway:timeout.invalid"),
     Case("GET", "?response-required=maybe", 400, "header.invalid"),
     Case("GET", "?allow-policy-lockout=maybe", 400, "header.invalid"),

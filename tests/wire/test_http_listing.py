@@ -80,6 +80,15 @@ async def test_lists_that_make_no_sense_are_refused(tmp_path: Path, query: str, 
         assert (answer.status_code, answer.json()["error"]) == (400, error)
 
 
+async def test_lists_show_the_policies_that_are_asked_for(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client:
+        await farm(server, 2)
+        wanted = [{"_policy": {"policyId": f"demo:T0{number}"}} for number in range(2)]
+        for query in ("ids=demo:T00,demo:T01", "namespaces=demo"):
+            answer = await client.get(f"/api/2/things?{query}&fields=_policy/policyId")
+            assert answer.json() == wanted
+
+
 async def test_ids_may_repeat_and_end_with_a_comma(tmp_path: Path):
     async with served(tmp_path) as server, server.client() as client:
         await farm(server, 2)

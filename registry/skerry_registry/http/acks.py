@@ -40,7 +40,9 @@ def wish_of(ditto: dict[str, str], *, query: bool) -> Wish:
     if not any(name in ditto for name in ASKING):
         return USUAL
     timeout = headers.timeout(ditto.get("timeout"), TIMEOUT)
-    labels = () if query else headers.requested_acks(ditto.get("requested-acks"))
+    labels = headers.requested_acks(ditto.get("requested-acks"))
+    if query:
+        labels = ()
     answer = query or headers.response_required(ditto)
     if timeout == 0 and (query or labels):
         raise HeaderInvalid(

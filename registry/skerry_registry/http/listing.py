@@ -41,13 +41,7 @@ async def named(door: Door, request: Request) -> Answer:
     for id_ in wanted:
         check_thing_id(id_)
     _check_fields(request)
-    found: list[Json] = []
-    for answer in await door.handle_all([_retrieve(request, id_) for id_ in wanted]):
-        if isinstance(answer, Response):
-            found.append(answer.value)
-        elif not isinstance(answer, things.ThingNotAccessible):
-            raise answer
-    return of_json(200, found, [VERSION])
+    return of_json(200, await _retrieved(door, request, wanted), [VERSION])
 
 
 async def visible(door: Door, request: Request) -> Answer:
@@ -59,7 +53,10 @@ async def visible(door: Door, request: Request) -> Answer:
     found = await _find(door, request.caller.subjects, namespaces, option)
     more = len(found) > option.size
     found = found[: option.size]
-    values = [_shown(request, held) for held in found]
+    if "_policy" in request.query.get("fields", ""):
+        values = await _retrieved(door, request, [held.id for held in found])
+    else:
+        values = [_shown(request, held) for held in found]
     itself = request.query_string.decode("latin-1").replace(">", "%3E")
     links = [_link(itself, "canonical")]
     if more:
@@ -116,6 +113,17 @@ async def _find(door: Door, subjects: tuple[str, ...], namespaces: list[str], op
         found.extend(held for held in page if held.id.startswith(first))
         if len(found) >= wanted:
             break
+    return found
+
+
+async def _retrieved(door: Door, request: Request, ids: list[str]) -> list[Json]:
+    """The things, each read for itself; what is not there for the caller is left out, any other failure raised."""
+    found: list[Json] = []
+    for answer in await door.handle_all([_retrieve(request, id_) for id_ in ids]):
+        if isinstance(answer, Response):
+            found.append(answer.value)
+        elif not isinstance(answer, things.ThingNotAccessible):
+            raise answer
     return found
 
 

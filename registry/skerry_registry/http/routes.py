@@ -35,6 +35,8 @@ DELETES = (
     "correlation-id",
 )
 SERIES = ("from", "to", "step", "agg", "percentile", "fill", "limit", "cursor", "order", "tz", "timeFormat")
+SELECTABLE = ("{thingId}", "/attributes", "/features", "{featureId}", "/properties", "/desiredProperties")
+"""Ends of the paths whose reads heed `fields`."""
 READ_ERRORS = (304, 400, 401, 404, 408, 412)
 WRITE_ERRORS = (400, 401, 403, 404, 408, 412, 413, 415, 424)
 DELETE_ERRORS = (400, 401, 403, 404, 408, 412, 424)
@@ -63,7 +65,7 @@ def _four(path: str, what: str, schema: str, tag: str, *, without: tuple[str, ..
             path=path,
             summary=f"Retrieve {what}",
             tag=tag,
-            parameters=READS,
+            parameters=READS if path.endswith(SELECTABLE) else READS[1:],
             errors=READ_ERRORS,
             schema=schema,
         ),

@@ -35,6 +35,8 @@ BAD_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
 BODY_LEAST = 1_048_576
 """A body may be longer than the thing it describes (white space, escapes), but not longer than this or the thing's limit."""
 
+SELECTABLE = {"thing", "attributes", "features", "feature", "properties", "desiredProperties"}
+"""The routes whose reads heed `fields`."""
 COLLECTION = ("GET", "POST")
 ANY = ("GET", "PUT", "PATCH", "DELETE")
 KEPT = ("GET", "PUT", "PATCH")
@@ -81,7 +83,7 @@ class Things:
             return await self._collection(request)
         value: Json = UNSET
         if method == "GET":
-            if "fields" in request.query:
+            if "fields" in request.query and spot.route in SELECTABLE:
                 ditto["fields"] = request.query["fields"]
         elif method != "DELETE":
             value = await self._value(request)
