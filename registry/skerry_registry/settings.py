@@ -74,7 +74,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(ge=0, description="The journal's size at which the oldest events go, whatever their age; 0 for no bound."),
     ] = 4_000_000_000
     series_retention_days: Annotated[
-        float, Meta(ge=0, description="Samples older than this are forgotten (embedded store); 0 keeps all.")
+        float,
+        Meta(
+            ge=0,
+            description="Samples that came in longer ago are forgotten, whatever their own time (embedded store); 0 keeps all.",
+        ),
     ] = 400.0
     series_memory: Annotated[str, Meta(description="Memory the embedded series store may take.")] = "256MB"
     cache_things: Annotated[Size, Meta(description="How many entities are kept decoded in memory.")] = 20_000

@@ -411,13 +411,16 @@ async def test_the_widest_range_is_answered(series: Series, thing: str) -> None:
     assert [value for _, value in (await series.query(query)).rows] == [2]
 
 
-async def test_the_embedded_store_forgets_what_is_old_and_nothing_else(tmp_path: Path) -> None:
+async def test_the_embedded_store_forgets_what_came_in_long_ago_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "series.duckdb"
     async with DuckSeries(path) as store:
         for upto in range(1, 6):
             await store.write(samples("a:b", dict.fromkeys(range(300000), upto)), upto)
-        await store.trim(T0 + 200_000)
+        await store.write([Sample("a:old", POWER, T0 - 400 * DAY, T0 + 200_005, 1)], 5)
+        await store.trim(T0 + 200_005)
         await store.write(samples("a:b", {200_000: 9, 300_000: 10}), 6)
+        long_ago = asking("a:old", start=T0 - 401 * DAY, limit=2)
+        assert rows(await store.query(long_ago)) == [(-400 * DAY, 1)]
         count = asking("a:b", step=HOUR, agg="count")
         assert rows(await store.query(count)) == [(0, 100_001)]
         assert rows(await store.query(asking("a:b", limit=2))) == [(200_000, 9), (200_001, 5)]

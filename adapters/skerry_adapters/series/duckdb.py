@@ -140,7 +140,7 @@ class DuckSeries:
         return self._upto
 
     async def trim(self, before: Micros) -> None:
-        """Forget samples older than `before` and give their room back to the file."""
+        """Forget samples that were learned before and give their room back to the file."""
         await self._run(self._writer, lambda: self._trim(before))
 
     async def query(self, query: Query) -> Page:
@@ -261,7 +261,7 @@ class DuckSeries:
     def _trim(self, before: Micros) -> None:
         connection = self._open()
         try:
-            connection.execute("DELETE FROM samples WHERE time < ?", [before])
+            connection.execute("DELETE FROM samples WHERE learned < ?", [before])
             connection.execute("CHECKPOINT")
         except BaseException:
             self._drop()

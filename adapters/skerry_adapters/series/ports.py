@@ -83,5 +83,5 @@ class Series(Protocol):
         ...
 
     async def trim(self, before: Micros) -> None:
-        """Forget samples with time < `before`."""
+        """Forget samples that were learned < `before`: a recording of years ago, replayed today, is kept as long as others."""
         ...
