@@ -44,7 +44,7 @@ async def run_skerry(port: int, folder: Path) -> None:
     async def take(messages: Sequence[Inbound]) -> None:
         """Take them at once."""
 
-    async def authenticate(name: str, password: str) -> tuple[str, ...] | None:
+    async def authenticate(name: str, password: str, _address: str) -> tuple[str, ...] | None:
         return (f"nginx:{name}",) if password else None
 
     clock = lambda: time.time_ns() // 1000  # noqa: E731

@@ -22,7 +22,7 @@ def clock() -> int:
     return time.time_ns() // 1000
 
 
-async def authenticate(name: str, password: str) -> tuple[str, ...] | None:
+async def authenticate(name: str, password: str, _address: str) -> tuple[str, ...] | None:
     """Everybody whose password is `secret`."""
     return (f"nginx:{name}",) if password == "secret" else None
 

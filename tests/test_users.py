@@ -7,6 +7,7 @@ import pytest
 
 from skerry_registry.users import (
     FAILURES_ALLOWED,
+    WAITING_OF_ADDRESS,
     PasswordInvalid,
     TooManyLogins,
     UserNameInvalid,
@@ -146,3 +147,16 @@ async def test_a_flood_of_logins_is_refused_beyond_a_bound(users: Users):
     answers = await asyncio.gather(*logins, return_exceptions=True)
     refused = [answer for answer in answers if isinstance(answer, TooManyLogins)]
     assert len(refused) == 36
+
+
+async def test_one_address_cannot_take_all_the_room_for_logins(users: Users):
+    flood = [asyncio.create_task(users.verify(f"stranger{n}", "x", "10.0.0.1")) for n in range(200)]
+    await asyncio.sleep(0)
+    assert (await users.verify("ditto", "secret", "10.0.0.2")) is not None
+    answers = await asyncio.gather(*flood, return_exceptions=True)
+    assert sum(isinstance(answer, TooManyLogins) for answer in answers) == 200 - WAITING_OF_ADDRESS
+
+
+async def test_a_name_longer_than_any_user_has_costs_no_verification(users: Users):
+    assert await users.verify("x" * 129, "secret", "10.0.0.1") is None
+    assert not users._failures

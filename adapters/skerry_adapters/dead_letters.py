@@ -142,11 +142,14 @@ class DeadLetters:
         connection.execute(
             "DELETE FROM letters WHERE id <= (SELECT id FROM letters ORDER BY id DESC LIMIT 1 OFFSET ?)", (self.most,)
         )
-        kept = connection.execute("SELECT total(length(payload)), max(id) FROM letters").fetchone()
+        kept = connection.execute(
+            "SELECT total(length(payload) + length(topic) + length(reason)), max(id) FROM letters"
+        ).fetchone()
         if kept[0] > MOST_BYTES:
             connection.execute(
                 "DELETE FROM letters WHERE id <= (SELECT max(id) FROM (SELECT id,"
-                " sum(length(payload)) OVER (ORDER BY id DESC) AS newer FROM letters) WHERE newer > ?)",
+                " sum(length(payload) + length(topic) + length(reason)) OVER (ORDER BY id DESC) AS newer FROM letters)"
+                " WHERE newer > ?)",
                 (MOST_BYTES,),
             )
 

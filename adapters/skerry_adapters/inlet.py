@@ -23,7 +23,9 @@ FIRST_WAIT = 0.05
 LONGEST_WAIT = 2.0
 MOST_TRIES = 5
 SAY_EVERY = 10_000_000
-KNOWN_TOPICS = 100_000
+KNOWN_TOPICS = 50_000
+SHORT_TOPIC = 512
+"""Characters of topics that are worth remembering."""
 NOT_MODIFIED = 304
 
 
@@ -152,9 +154,10 @@ class Inlet:
                 ((source.name, inbound) for source, fits, inbound in self._sources if fits.fullmatch(topic)), None
             )
             route = found or ("", _no_source)
-            if len(self._routes) >= KNOWN_TOPICS:
-                self._routes.clear()
-            self._routes[topic] = route
+            if len(topic) <= SHORT_TOPIC:
+                if len(self._routes) >= KNOWN_TOPICS:
+                    self._routes.clear()
+                self._routes[topic] = route
         return route
 
     async def _ask(self, commands: Sequence[Command]) -> list[Response | SkerryError]:

@@ -17,6 +17,7 @@ from skerry.errors import SkerryError
 from skerry.ids import check_feature_id, check_thing_id
 from skerry.pointer import parse
 from skerry.signals import Command, Json, Micros, Path
+from skerry.values import KEY_LIMIT
 from skerry_adapters.inbound import Inbound
 from skerry_adapters.sources import PLACEHOLDER, Source, TimeFormat
 
@@ -24,6 +25,7 @@ Inbounder: TypeAlias = Callable[[Inbound, Micros], Command]
 
 DEEPEST = 64
 _KNOWN = 50_000
+_SHORT_TOPIC = 512
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 _UNITS = {"auto": 1_000, "ms": 1_000, "s": 1_000_000, "us": 1}
@@ -79,7 +81,7 @@ class KeyInvalid(MappingError):
     """A member name that cannot be a property."""
 
     code = "mapping.key.invalid"
-    message = "The member '{key}' cannot be a property: a name must not be empty, nor hold a / or a control character."
+    message = "The member '{key}' cannot be a property: a name has 1 to {limit} characters, none of them a / or a control character."
     description = "Rename it on the device, or map it with properties = {{ name = '/pointer' }} in the source."
 
 
@@ -213,7 +215,7 @@ class _Telemetry:
         check_thing_id(thing)
         check_feature_id(feature)
         target = thing, ("features", feature)
-        if self.by_topic:
+        if self.by_topic and len(topic) <= _SHORT_TOPIC:
             if len(self.targets) >= _KNOWN:
                 self.targets.clear()
             self.targets[topic] = target
@@ -247,8 +249,8 @@ class _Telemetry:
     def check(self, values: dict[str, Json]) -> None:
         """Refuse member names that cannot be properties; remember the others."""
         for key in values:
-            if _BAD_KEY.search(key):
-                raise KeyInvalid(key=key)
+            if len(key) > KEY_LIMIT or _BAD_KEY.search(key):
+                raise KeyInvalid(key=key[:KEY_LIMIT], limit=KEY_LIMIT)
         if len(self.keys) + len(values) > _KNOWN:
             self.keys.clear()
         self.keys.update(values)

@@ -31,13 +31,15 @@ log = logging.getLogger(__name__)
 K = TypeVar("K")
 V = TypeVar("V")
 DEVOPS = "devops"
-NAME = re.compile(r"[^\x00-\x1f\x7f:]{1,128}")
+LONGEST_NAME = 128
+NAME = re.compile(rf"[^\x00-\x1f\x7f:]{{1,{LONGEST_NAME}}}")
 VERIFIED_KEPT = 10_000
 REFUSED_KEPT = 1_000
 FAILURES_KEPT = 10_000
 FAILURES_ALLOWED = 20
 FAILURES_FORGOTTEN = 60.0
 WAITING_ALLOWED = 64
+WAITING_OF_ADDRESS = 32
 VERIFIERS = 2
 
 
@@ -120,7 +122,8 @@ class Users:
         self._refused: dict[bytes, None] = {}
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}
         self._pending: dict[bytes, asyncio.Task[Caller | None]] = {}
-        self._gate: asyncio.Semaphore | None = None
+        self._asking: dict[str, int] = {}
+        self._gates: dict[bool, asyncio.Semaphore] = {}
         self._decoy = ""
 
     @classmethod
@@ -175,6 +178,8 @@ class Users:
         Raises TooManyLogins after many failures, and (`bounded`) where too many others are being verified.
         """
         self._look()
+        if len(name) > LONGEST_NAME:
+            return None
         key = self.key(f"{name}\0{password}".encode("utf-8", "surrogatepass"))
         if (caller := self._verified.get(key)) is not None:
             if alias is not None:
@@ -186,11 +191,7 @@ class Users:
             return None
         task = self._pending.get(key)
         if task is None:
-            if bounded and len(self._pending) >= WAITING_ALLOWED:
-                raise TooManyLogins(reason="too many are being verified at this moment")
-            task = asyncio.create_task(self._verify(key, name, password), name=f"verify {name}")
-            self._pending[key] = task
-            task.add_done_callback(lambda _: self._pending.pop(key, None))
+            task = self._begin(key, name, password, address, bounded=bounded)
         caller = await asyncio.shield(task)
         if caller is None:
             self._note_failure(name, address)
@@ -199,6 +200,29 @@ class Users:
         if alias is not None and caller is not None and self._verified.get(key) is caller:
             _keep(self._verified, alias, caller, VERIFIED_KEPT)
         return caller
+
+    def _begin(
+        self, key: bytes, name: str, password: str, address: str, *, bounded: bool
+    ) -> asyncio.Task[Caller | None]:
+        """Have the password verified; an address gets half of the room at most, or a stranger could take all of it."""
+        of_address = self._asking.get(address, 0)
+        full = sum(self._asking.values()) >= WAITING_ALLOWED or (bool(address) and of_address >= WAITING_OF_ADDRESS)
+        if bounded and full:
+            raise TooManyLogins(reason="too many are being verified at this moment")
+        task = asyncio.create_task(self._verify(key, name, password, bounded=bounded), name=f"verify {name}")
+        self._pending[key] = task
+        if bounded:
+            self._asking[address] = of_address + 1
+
+        def done(_: object) -> None:
+            self._pending.pop(key, None)
+            if bounded:
+                self._asking[address] -= 1
+                if not self._asking[address]:
+                    del self._asking[address]
+
+        task.add_done_callback(done)
+        return task
 
     def key(self, secret: bytes) -> bytes:
         """A hash of a secret that means nothing outside this process."""
@@ -209,10 +233,10 @@ class Users:
         self._look()
         return self._verified.get(key)
 
-    async def _verify(self, key: bytes, name: str, password: str) -> Caller | None:
-        if self._gate is None:
-            self._gate = asyncio.Semaphore(VERIFIERS)
-        async with self._gate:
+    async def _verify(self, key: bytes, name: str, password: str, *, bounded: bool) -> Caller | None:
+        """Edges that bound their logins do not stand in one queue with those that do not."""
+        gate = self._gates.setdefault(bounded, asyncio.Semaphore(VERIFIERS))
+        async with gate:
             user, stamp = self._users.get(name), self._stamp
             matches = await _in_thread(lambda: self._matches(user, password))
         if user is None or not matches:

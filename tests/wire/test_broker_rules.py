@@ -151,7 +151,7 @@ async def test_strangers_are_refused(version: int) -> None:
 
 
 async def test_a_login_that_breaks_is_refused() -> None:
-    async def broken(name: str, password: str) -> tuple[str, ...] | None:
+    async def broken(name: str, password: str, address: str) -> tuple[str, ...] | None:
         raise RuntimeError(name)
 
     async with serving(authenticate=broken) as broker:

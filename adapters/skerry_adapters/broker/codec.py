@@ -36,7 +36,7 @@ from skerry_adapters.broker.properties import (
     write_text,
     write_varint,
 )
-from skerry_adapters.broker.topics import check_topic
+from skerry_adapters.broker.topics import SHORT_TOPIC, check_topic
 
 DEFAULT_LIMIT = 1_048_576
 _REMEMBERED_TOPICS = 4096
@@ -162,9 +162,10 @@ class Decoder:
         topic = decode_text(raw)
         if topic or self.version != V5:
             check_topic(topic)
-        if len(self._topics) >= _REMEMBERED_TOPICS:
-            self._topics.clear()
-        self._topics[raw] = topic
+        if len(raw) <= SHORT_TOPIC:
+            if len(self._topics) >= _REMEMBERED_TOPICS:
+                self._topics.clear()
+            self._topics[raw] = topic
         return topic
 
     def _packet(self, first: int, body: bytes) -> Packet:

@@ -227,6 +227,12 @@ class Connection(asyncio.Protocol):
             self._refuse(violation.reason, self._decoder.version or V311)
 
     @property
+    def _address(self) -> str:
+        """Where the client is, as far as the system tells."""
+        peer = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(peer[0]) if peer else ""
+
+    @property
     def _name(self) -> str | None:
         """The client id, once it is known."""
         return None if self.session is None else self.session.client_id
@@ -333,7 +339,7 @@ class Connection(asyncio.Protocol):
         if packet.username is None or packet.password is None:
             return Reason.NOT_AUTHORIZED
         try:
-            subjects = await broker.authenticate(packet.username, packet.password.decode())
+            subjects = await broker.authenticate(packet.username, packet.password.decode(), self._address)
         except UnicodeDecodeError:
             subjects = None
         if subjects is None:

@@ -10,6 +10,21 @@ from msgspec import Struct, field
 Properties: TypeAlias = dict[str, Any]
 """MQTT 5's properties by name (see properties.py); always empty in 3.1.1."""
 
+PROPERTY_WEIGHT = 150
+"""Bytes of memory that a property takes beside its text."""
+
+
+def weight(topic: str, payload: bytes, properties: Properties | None) -> int:
+    """About how many bytes of memory a message takes: bounds that count payloads only could be passed under."""
+    size = len(topic) + len(payload)
+    if properties:
+        for value in properties.values():
+            for one in value if type(value) is list else (value,):
+                texts = one if type(one) is tuple else (one,)
+                size += PROPERTY_WEIGHT + sum(len(text) for text in texts if isinstance(text, str | bytes))
+    return size
+
+
 V311 = 4
 V5 = 5
 

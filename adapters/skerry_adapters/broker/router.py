@@ -10,7 +10,7 @@ from skerry_adapters.broker import storage as db
 from skerry_adapters.broker.packets import Filter, Properties
 from skerry_adapters.broker.sessions import Delivery, Hoard, Limits, Message, Session, Subscription
 from skerry_adapters.broker.storage import Kept, Storage
-from skerry_adapters.broker.topics import FilterTree, TopicTree, split_share
+from skerry_adapters.broker.topics import SHORT_TOPIC, FilterTree, TopicTree, split_share
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,9 @@ class Router:
             session.restore(kept.queued.get(number, []), kept.received.get(number, []))
             self._next = max(self._next, number + 1)
         for topic, payload, qos, expires, cell in kept.retained:
-            self.retained.put(topic, Message(topic, payload, qos, True, expires, db.unpack(cell)))
-            self._retained_bytes += len(payload)
+            message = Message(topic, payload, qos, True, expires, db.unpack(cell))
+            self.retained.put(topic, message)
+            self._retained_bytes += message.size
 
     def create(self, user: str, client_id: str) -> Session:
         """A fresh session in the place of any old one."""
@@ -121,21 +122,28 @@ class Router:
 
     def wanted(self, topic: str) -> bool:
         """Whether anybody has subscribed to the topic."""
+        return bool(self._who(topic))
+
+    def _who(self, topic: str) -> list[tuple[Session | Share, Subscription | None]]:
+        """Who has subscribed to it."""
         found = self._found.get(topic)
         if found is None:
-            if len(self._found) >= _REMEMBERED_TOPICS:
-                self._found.clear()
-            found = self._found[topic] = self._tree.match(topic)
-        return bool(found)
+            found = self._tree.match(topic)
+            if len(topic) <= SHORT_TOPIC:
+                if len(self._found) >= _REMEMBERED_TOPICS:
+                    self._found.clear()
+                self._found[topic] = found
+        return found
 
     def plan(self, message: Message) -> list[tuple[Session, Delivery]]:
         """Who gets the message: places are reserved and stored; `admit` each once they are durable. Retains it if asked."""
         if message.retain:
             self._retain(message)
-        if not self.wanted(message.topic):
+        wanted = self._who(message.topic)
+        if not wanted:
             return []
         merged: dict[Session, list[Subscription]] = {}
-        for who, what in self._found[message.topic]:
+        for who, what in wanted:
             if isinstance(who, Share):
                 session, subscription = who.pick()
             else:
@@ -226,7 +234,7 @@ class Router:
             self._forget(message.topic)
             return
         old = self.retained.get(message.topic)
-        size = len(message.payload) - (len(old.payload) if old is not None else 0)
+        size = message.size - (old.size if old is not None else 0)
         if (
             old is None and len(self.retained) >= self._limits.retained
         ) or self._retained_bytes + size > self._limits.retained_bytes:
@@ -242,7 +250,7 @@ class Router:
         """Retain nothing there."""
         gone = self.retained.remove(topic)
         if gone is not None:
-            self._retained_bytes -= len(gone.payload)
+            self._retained_bytes -= gone.size
             self._storage.write(db.DROP_RETAINED, topic)
 
 

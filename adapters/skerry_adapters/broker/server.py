@@ -14,7 +14,7 @@ from skerry.errors import SkerryError
 from skerry.signals import Clock
 from skerry_adapters.broker import storage as db
 from skerry_adapters.broker.connection import Connection
-from skerry_adapters.broker.packets import Publish, Reason, Will
+from skerry_adapters.broker.packets import Publish, Reason, Will, weight
 from skerry_adapters.broker.router import Router, admit
 from skerry_adapters.broker.sessions import Delivery, Limits, Session
 from skerry_adapters.broker.storage import Storage
@@ -23,8 +23,8 @@ from skerry_adapters.inbound import Inbound, Take
 
 log = logging.getLogger(__name__)
 
-Authenticate: TypeAlias = Callable[[str, str], Awaitable[tuple[str, ...] | None]]
-"""The subjects of a user with this password; None refuses."""
+Authenticate: TypeAlias = Callable[[str, str, str], Awaitable[tuple[str, ...] | None]]
+"""The subjects of a user with this password, asking from this address; None refuses."""
 
 May: TypeAlias = Callable[[tuple[str, ...], Literal["publish", "subscribe"], str], bool]
 """Whether the subjects may publish to a topic, or subscribe to a topic filter. Asked for each PUBLISH, so it must be quick."""
@@ -242,7 +242,7 @@ class Broker:
     def arrived(self, arrival: Arrival) -> None:
         """A PUBLISH for the next batch."""
         self._arrivals.append(arrival)
-        self.waiting_bytes += len(arrival[2].payload)
+        self.waiting_bytes += _weight(arrival)
         if not self._scheduled:
             self._scheduled = True
             self.loop.call_soon(self._hand_over)
@@ -277,7 +277,7 @@ class Broker:
         except Exception:
             log.exception("mqtt messages not taken", extra={"messages": len(messages)})
             self._abandon(batch)
-        self.waiting_bytes -= sum(len(arrival[2].payload) for arrival in batch)
+        self.waiting_bytes -= sum(map(_weight, batch))
         self._flush()
         for connection in list(self.paused):
             connection.regulate()
@@ -360,6 +360,11 @@ class Broker:
 def _stored(planned: list[tuple[Session, Delivery]]) -> bool:
     """Whether any of it is owed to a session that outlives its connection."""
     return any(delivery.qos and session.persistent for session, delivery in planned)
+
+
+def _weight(arrival: Arrival) -> int:
+    """Bytes that a waiting message takes."""
+    return weight(arrival[3], arrival[2].payload, arrival[2].properties)
 
 
 def _inbound(_: Connection | None, session: Session, packet: Publish, topic: str, *rest: object) -> Inbound:

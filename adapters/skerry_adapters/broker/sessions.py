@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from skerry.signals import Clock, Micros
 from skerry_adapters.broker import storage as db
 from skerry_adapters.broker.codec import encode, publish_parts
-from skerry_adapters.broker.packets import V5, Filter, Properties, Publish, Pubrel, Reason
+from skerry_adapters.broker.packets import V5, Filter, Properties, Publish, Pubrel, Reason, weight
 from skerry_adapters.broker.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -95,9 +95,14 @@ class Message(Struct, eq=False):
     origin: object = None
     parts: dict[tuple[int, int, bool], tuple[bytes, bytes]] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Bytes that keeping it takes."""
+        return weight(self.topic, self.payload, self.properties)
+
 
 class Hoard(Struct):
-    """How many bytes of payload all sessions together keep."""
+    """How many bytes all sessions together keep."""
 
     bytes: int = 0
 
@@ -180,7 +185,7 @@ class Session:
             if mid:
                 self._mids[mid] = delivery
             self._queue.append(delivery)
-            self._hold(len(payload))
+            self._hold(message.size)
             self._next_seq = seq + 1
         self.received = set(received)
 
@@ -211,7 +216,7 @@ class Session:
         """A place for a message, stored if the session is; None when there is no room. Then `admit` it."""
         if not qos:
             return Delivery(message, 0, retain, identifiers) if self.wire is not None else None
-        size, limits = len(message.payload), self._limits
+        size, limits = message.size, self._limits
         full = self._held >= limits.queued or self._held_bytes + size > limits.queued_bytes
         if full or self._hoard.bytes + size > limits.queued_bytes_of_all:
             self._overflow()
@@ -248,9 +253,9 @@ class Session:
             self._queue.append(delivery)
         elif self.wire is not None:
             self._fleeting.append(delivery)
-            self._fleeting_bytes += len(delivery.message.payload)
+            self._fleeting_bytes += delivery.message.size
             while len(self._fleeting) > self._limits.fleeting or self._fleeting_bytes > self._limits.fleeting_bytes:
-                self._fleeting_bytes -= len(self._fleeting.popleft().message.payload)
+                self._fleeting_bytes -= self._fleeting.popleft().message.size
                 self.dropped += 1
         self.pump()
 
@@ -265,7 +270,7 @@ class Session:
             wire = self.wire
         while wire is not None and wire.writable and self._fleeting:
             delivery = self._fleeting.popleft()
-            self._fleeting_bytes -= len(delivery.message.payload)
+            self._fleeting_bytes -= delivery.message.size
             data = self._packet(wire, delivery)
             if data:
                 wire.write(data)
@@ -339,7 +344,7 @@ class Session:
         self._mids.pop(delivery.mid, None)
         self._flying -= 1
         if not self.dead:
-            self._hold(-len(delivery.message.payload), -1)
+            self._hold(-delivery.message.size, -1)
         self._complained = False
         if self.expiry:
             self._storage.write(db.DROP_QUEUED, self.number, delivery.seq)

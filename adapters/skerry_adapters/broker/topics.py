@@ -11,6 +11,10 @@ Who = TypeVar("Who")
 What = TypeVar("What")
 
 MAX_LEVELS = 128
+LONGEST_TOPIC = 4_096
+"""Characters of a topic name or filter; MQTT's own limit, sixteen times that, would let one client fill the memory."""
+SHORT_TOPIC = 512
+"""Characters of topics that are worth remembering."""
 
 
 def check_topic(topic: str) -> None:
@@ -19,6 +23,8 @@ def check_topic(topic: str) -> None:
         raise ProtocolViolation(Reason.TOPIC_NAME_INVALID, "a topic name is empty or has a wildcard in it")
     if topic.count("/") >= MAX_LEVELS:
         raise ProtocolViolation(Reason.TOPIC_NAME_INVALID, f"a topic name has more than {MAX_LEVELS} levels")
+    if len(topic) > LONGEST_TOPIC:
+        raise ProtocolViolation(Reason.TOPIC_NAME_INVALID, f"a topic name has more than {LONGEST_TOPIC} characters")
 
 
 def check_filter(topic: str) -> str | None:
@@ -26,6 +32,8 @@ def check_filter(topic: str) -> str | None:
     levels = topic.split("/")
     if not topic:
         return "a topic filter is empty"
+    if len(topic) > LONGEST_TOPIC:
+        return f"a topic filter has more than {LONGEST_TOPIC} characters"
     if levels[0] == "$share":
         if len(levels) < 3 or not levels[1] or "+" in levels[1] or "#" in levels[1]:
             return "a shared subscription is $share/{name}/{filter}"

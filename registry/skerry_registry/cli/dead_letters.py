@@ -15,9 +15,11 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from skerry.errors import SkerryError
 from skerry_adapters.dead_letters import FILE, DeadLetter, DeadLetters
+from skerry_registry.cli.tables import plain
 from skerry_registry.settings import Settings
 
 _PATIENCE = 5.0
@@ -56,7 +58,7 @@ def show(settings: Settings, limit: int, *, as_json: bool) -> None:
     elif console.is_terminal:
         table = Table("Id", "Time", "Topic", "Reason", box=None, header_style="bold")
         for letter in found:
-            table.add_row(*_cells(letter))
+            table.add_row(*(Text(cell) for cell in _cells(letter)))
         console.print(table, f"{len(found)} of {count} dead letters", sep="\n", markup=False)
     else:
         for letter in found:
@@ -89,7 +91,7 @@ def replay(settings: Settings, ids: list[int]) -> None:
 def _cells(letter: DeadLetter) -> tuple[str, ...]:
     when = datetime.fromtimestamp(letter.time / 1_000_000, UTC)
     why = str(letter.reason.get("message", letter.code))
-    return str(letter.id), f"{when:%Y-%m-%d %H:%M:%S}Z", letter.topic, f"{letter.code}: {why}"
+    return str(letter.id), f"{when:%Y-%m-%d %H:%M:%S}Z", plain(letter.topic), plain(f"{letter.code}: {why}")
 
 
 def _document(letter: DeadLetter) -> dict[str, object]:

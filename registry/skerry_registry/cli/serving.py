@@ -49,6 +49,7 @@ def run(
     """Run the server on uvloop, calling `ready` once it serves and `before_stop`, in a thread, when it is to stop."""
     import uvloop  # noqa: PLC0415 - as below
 
+    os.umask(os.umask(0o077) | 0o027)  # what everybody's devices send is not for everybody on this machine
     uvloop.run(_until_stopped(settings, ready, before_stop))
 
 

@@ -13,8 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from skerry.errors import rows
+from skerry_registry.logs import CONTROL
 
 PACKAGES = ("skerry", "skerry_policies", "skerry_types", "skerry_adapters", "skerry_registry")
+
+
+def plain(text: str) -> str:
+    """A stranger's text, fit for a terminal: what could command it is spelt out."""
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def errors() -> None:

@@ -19,6 +19,7 @@ from rich.text import Text
 from skerry.errors import SkerryError
 from skerry_adapters.farm.layout import FEATURE
 from skerry_registry.cli.client import Client, ServerRefused
+from skerry_registry.cli.tables import plain
 
 _STYLES = {"operating": "green", "idle": "cyan", "stopped": "yellow", "maintenance": "magenta", "fault": "bold red"}
 _STALE = 60.0
@@ -136,8 +137,8 @@ def _table(rows: Iterable[Row], *, cut: int = 0, brief: bool = False) -> Table:
     for row in rows:
         old = row.age is None or row.age > _STALE
         cells: dict[str, str | Text] = {
-            "Thing": row.id[cut:],
-            "Status": Text(row.status, _STYLES.get(row.status, "")),
+            "Thing": Text(plain(row.id[cut:])),
+            "Status": Text(plain(row.status), _STYLES.get(row.status, "")),
             "kW": _text(row.power, 0),
             "": Text(_bar(row), "green"),
             "m/s": _text(row.wind, 1),
@@ -152,7 +153,7 @@ def _totals(rows: Sequence[Row]) -> Text:
     power = sum(row.power or 0.0 for row in rows)
     winds = [row.wind for row in rows if row.wind is not None]
     counts = {status: sum(row.status == status for row in rows) for status in dict.fromkeys(row.status for row in rows)}
-    said = ", ".join(f"{count} {status}" for status, count in counts.items() if status)
+    said = ", ".join(f"{count} {plain(status)}" for status, count in counts.items() if status)
     wind = f", {sum(winds) / len(winds):.1f} m/s" if winds else ""
     return Text(f"{len(rows)} things, {power / 1000:,.1f} MW{wind}" + (f": {said}" if said else ""), "bold")
 
