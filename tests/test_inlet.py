@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from skerry.errors import SkerryError
+from skerry.preconditions import PreconditionFailed
 from skerry.signals import Command, Micros, Response
 from skerry_adapters.dead_letters import DeadLetter, DeadLetters, DeadLettersUnavailable
 from skerry_adapters.inbound import Inbound
@@ -108,6 +109,19 @@ async def test_a_refused_command_is_a_dead_letter_with_the_registrys_reason() ->
     intake = inlet(door, letters)
     await intake.take([sent("a"), sent("b")])
     assert [(letter.code, letter.reason["message"]) for letter in letters.kept] == [("test:absent", "There is no x:b.")]
+    assert (intake.counters.committed, intake.counters.dead) == (1, 1)
+
+
+async def test_a_change_that_changes_nothing_is_no_dead_letter_where_its_sender_wished_it_skipped() -> None:
+    failed = PreconditionFailed(header="if-equal", wanted="skip", etag='"x"')
+    door = Door(lambda _command: failed)
+    letters = Letters()
+    intake = inlet(door, letters)
+    topic = '"topic":"x/a/things/twin/commands/merge","path":"/attributes/n","value":1'
+    for asked in ({"if-equal": "skip"}, {"if-match": '"y"'}):
+        payload = f'{{{topic},"headers":{json.dumps(asked)}}}'.encode()
+        await intake.take([Inbound(topic="ditto/x/a", payload=payload, qos=1, mid=1)])
+    assert [letter.payload for letter in letters.kept] == [payload]
     assert (intake.counters.committed, intake.counters.dead) == (1, 1)
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from msgspec import Struct, structs
 
 from skerry.errors import SkerryError
+from skerry.preconditions import PreconditionFailed
 from skerry.signals import Clock, Command, Handle, Response
 from skerry_adapters.dead_letters import DeadLetter, DeadLettersUnavailable, letter
 from skerry_adapters.inbound import Inbound
@@ -94,8 +95,8 @@ class Inlet:
             answers = await self._ask(commands)
             if any(isinstance(answer, SkerryError) for answer in answers):
                 answers = await self._insist(commands, answers)
-                for place, answer in zip(places, answers, strict=True):
-                    if isinstance(answer, SkerryError) and answer.status != NOT_MODIFIED:
+                for place, command, answer in zip(places, commands, answers, strict=True):
+                    if isinstance(answer, SkerryError) and not _as_wished(command, answer):
                         message = messages[place]
                         dead[place] = self._refused(message, self._route(message.topic)[0], answer)
         if dead:
@@ -142,7 +143,7 @@ class Inlet:
         if telemetry and command.observed is None:
             command = structs.replace(command, observed=dead.time)
         answer = (await self._ask([command]))[0]
-        if isinstance(answer, SkerryError) and answer.status != NOT_MODIFIED:
+        if isinstance(answer, SkerryError) and not _as_wished(command, answer):
             return answer
         self.counters.replayed += 1
         return None
@@ -226,6 +227,15 @@ class Inlet:
         self._said[key] = now
         more = self._unsaid.pop(key, 0)
         log.warning(event, extra={"code": code, "reason": str(error), "count": count + more, **facts})
+
+
+def _as_wished(command: Command, answer: SkerryError) -> bool:
+    """Whether nothing was done because the sender wished so: what is there is equal already."""
+    if answer.status == NOT_MODIFIED:
+        return True
+    return (
+        isinstance(answer, PreconditionFailed) and "if-equal" in command.headers and "if-match" not in command.headers
+    )
 
 
 def _no_source(message: Inbound, _now: int) -> Command:

@@ -75,8 +75,8 @@ def test_a_factor_paces_the_records_by_their_times(tmp_path: Path) -> None:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[tuple[dict[str, str], Client]]:
-    """`skerry serve` with Ditto's accounts; its settings as variables, and a client."""
+def served(folder: Path) -> Iterator[tuple[dict[str, str], Client, Process]]:
+    """`skerry serve` with Ditto's accounts; its settings as variables, a client, and the process."""
     http, mqtt = free_port(), free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SKERRY_")}
     environ |= {
@@ -91,7 +91,7 @@ def served(folder: Path) -> Iterator[tuple[dict[str, str], Client]]:
     server.start()
     client = Client(f"http://127.0.0.1:{http}", "ditto", "ditto")
     try:
-        yield environ, client
+        yield environ, client, server
     finally:
         client.close()
         server.stop()
@@ -100,7 +100,7 @@ def served(folder: Path) -> Iterator[tuple[dict[str, str], Client]]:
 def test_the_command_fills_the_history_of_a_server_and_goes_on_after_ctrl_c(tmp_path: Path) -> None:
     recording = recording_of(tmp_path, 3000)
     command = [sys.executable, "-m", "skerry_registry", "replay", str(recording.path), "--preset", "flasc"]
-    with served(tmp_path) as (environ, client):
+    with served(tmp_path) as (environ, client, _server):
         bookmarks = tmp_path / "data" / "replay"
         with (tmp_path / "first.log").open("wb") as log:
             first = subprocess.Popen([*command, "--speed", "100000"], env=environ, stdout=log, stderr=log)
@@ -119,3 +119,24 @@ def test_the_command_fills_the_history_of_a_server_and_goes_on_after_ctrl_c(tmp_
             path = f"/api/2/timeseries/things/flasc:{turbine}/features/scada/properties/power?{query}"
             count, mean = (client.get(f"{path}&agg={agg}")[0][0]["data"][0]["v"] for agg in ("count", "avg"))
             assert (count, mean) == (3000, sum(range(3000)) / 3000 * factor)
+
+
+def test_a_file_replayed_again_changes_nothing_even_after_the_server_was_killed(tmp_path: Path) -> None:
+    recording = recording_of(tmp_path, 200)
+    command = [sys.executable, "-m", "skerry_registry", "replay", str(recording.path), "--preset", "flasc", "--restart"]
+    with served(tmp_path) as (environ, client, server):
+
+        def told() -> tuple[object, ...]:
+            things = client.get("/api/2/things?fields=thingId,_revision")[0]
+            query = "from=2019-01-01T00:00:00Z&to=2019-02-01T00:00:00Z&step=31d&agg=count"
+            path = f"/api/2/timeseries/things/flasc:T000/features/scada/properties/power?{query}"
+            return things, client.get(path)[0][0]["data"]
+
+        for kill in (False, True, False):
+            subprocess.run(command, env=environ, capture_output=True, timeout=60, check=True)
+            after = told()
+            assert after[0] == [{"thingId": name, "_revision": 201} for name in ("flasc:T000", "flasc:T001")]
+            assert [row["v"] for row in after[1]] == [200]
+            if kill:
+                server.kill()
+                server.start()

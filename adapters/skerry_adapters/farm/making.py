@@ -18,13 +18,17 @@ def make_things(
 ) -> bool:
     """Send a merge per thing, which makes it if it is not there and leaves its features alone if it is.
 
-    A broker hands one client's messages on in order, so telemetry sent afterwards finds the thing. False when stopped.
+    A thing that is there as it should be is not changed, and keeps its revision. A broker hands one client's messages on in order, so telemetry sent afterwards finds the thing. False when stopped.
     """
     for thing_id, attributes in things.items():
         namespace, _, name = thing_id.partition(":")
         envelope = {
             "topic": f"{namespace}/{name}/things/twin/commands/merge",
-            "headers": {"content-type": "application/merge-patch+json", "response-required": False},
+            "headers": {
+                "content-type": "application/merge-patch+json",
+                "response-required": False,
+                "if-equal": "skip",
+            },
             "path": "/",
             "value": {
                 "definition": DEFINITIONS[attributes["kind"]],
