@@ -327,6 +327,35 @@ async def test_repetitions_are_known_after_a_restart():
         assert registry.journal.last == 4
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        [delete("features", "scada", "properties", "power")],
+        [delete("features", "scada")],
+        [put({"attributes": {}})],
+        [merge({"features": None})],
+        [telemetry(100, 9, power=None)],
+        [delete(), put({"policyId": T1})],
+    ],
+    ids=["property", "feature", "thing replaced", "features patched away", "by telemetry", "thing made anew"],
+)
+async def test_repetitions_are_known_after_what_they_brought_was_removed(change):
+    store = MemoryStore()
+    sent = [telemetry(100, 1, power=1.0), telemetry(50, 2, power=2.0, wind=7.0)]
+    async with serving(store) as registry:
+        await registry.handle(put())
+        for command in [*sent, *change]:
+            await registry.handle(command)
+        last = registry.journal.last
+        await registry.handle_all([*sent, *(command for command in change if command.digest is not None)])
+        assert registry.journal.last == last
+    async with serving(store) as registry:
+        await registry.handle_all(sent)
+        assert registry.journal.last == last
+        await registry.handle(telemetry(101, 3, power=1.0))
+        assert registry.journal.last == last + 1
+
+
 async def test_without_a_time_only_what_the_broker_marks_is_a_repetition(registry):
     await registry.handle(put())
     await registry.handle(put(1, "attributes", "a", digest=5))

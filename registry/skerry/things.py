@@ -271,7 +271,14 @@ def apply(held: Held, event: Event) -> Held:
     """What is held after an event; nothing is changed in place."""
     document = _after(held, event)
     if document is None:
-        return Held(kind="thing", id=event.id, revision=event.revision, number=event.number, modified=event.timestamp)
+        return Held(
+            kind="thing",
+            id=event.id,
+            revision=event.revision,
+            number=event.number,
+            modified=event.timestamp,
+            gone=_gone_after(held, event, {}),
+        )
     size, slack = held.size, held.slack
     if event.action != "deleted":
         growth = _growth(event)
@@ -279,6 +286,7 @@ def apply(held: Held, event: Event) -> Held:
     if not held.size or slack > SLACK_LIMIT or not event.path:
         size, slack = len(values.encode(document)), 0
     tree = held.metadata if event.metadata is UNSET else event.metadata
+    observed = _observed_after(held, event, document)
     return Held(
         kind="thing",
         id=event.id,
@@ -288,7 +296,8 @@ def apply(held: Held, event: Event) -> Held:
         created=held.created if held.document is not None else event.timestamp,
         modified=event.timestamp,
         metadata=tree,
-        observed=_observed_after(held, event, document),
+        observed=observed,
+        gone=_gone_after(held, event, observed),
         size=size,
         slack=slack,
     )
@@ -319,6 +328,20 @@ def _observed_after(held: Held, event: Event, document: dict[str, Any]) -> dict[
             if left:
                 kept[feature] = left
     return kept
+
+
+def _gone_after(held: Held, event: Event, observed: dict[str, dict[str, Micros]]) -> Micros:
+    """The newest time of values that were shown, or removed by telemetry itself, and are not shown after the event."""
+    gone = held.gone
+    if event.observed is not None and len(event.path) == 2:
+        if type(event.value) is not dict or None not in event.value.get("properties", {}).values():
+            return gone
+        gone = max(gone, event.observed)
+    for feature, times in held.observed.items():
+        left = observed.get(feature, {})
+        if left is not times and not times.keys() <= left.keys():
+            gone = max(gone, *(time for key, time in times.items() if key not in left))
+    return gone
 
 
 def retrieve(held: Held, visible: Json, command: Command) -> Response:

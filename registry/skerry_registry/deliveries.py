@@ -58,9 +58,11 @@ class Deliveries:
 
 
 def is_behind(held: Held, command: Command) -> bool:
-    """Whether the twin shows values of the command's feature that are as new or newer, so that it may be a repetition."""
+    """Whether the twin shows, or has shown, values that are as new or newer, so that the command may be a repetition."""
     observed = command.observed
     if observed is None or len(command.path) < 2:
         return False
+    if held.gone >= observed:
+        return True
     times = held.observed.get(command.path[1])
     return times is not None and max(times.values(), default=observed - 1) >= observed
