@@ -406,3 +406,16 @@ def test_metadata_has_the_limit_of_a_thing():
     }
     with pytest.raises(things.ThingTooLarge):
         things.decide(held, protocol.command_from(envelope, SUBJECTS), NOW, 200)
+
+
+def test_headers_that_only_the_server_says_are_dropped_from_commands():
+    said = {
+        "ditto-originator": "nginx:root",
+        "Ditto-Sudo": "true",
+        "skerry-observed": "2000-01-01T00:00:00Z",
+        "ETag": '"rev:1"',
+        "entity-revision": 9,
+        "mine": "stays",
+    }
+    envelope = {"topic": "a/b/things/twin/commands/modify", "headers": said, "path": "/attributes/a", "value": 1}
+    assert protocol.command_from(envelope, ("nginx:ditto",)).headers == {"mine": "stays"}

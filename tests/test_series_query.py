@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -151,3 +154,16 @@ def test_steps_cover_the_range_without_gap_or_overlap(start: int, length: int, d
     assert all(first < last for first, last in steps)
     starts = [first + length * place for first, length, count in runs(steps) for place in range(count)]
     assert starts == [first for first, _ in steps]
+
+
+@pytest.mark.parametrize("text", ["--123456789", "-12345678-", "99999999999999999", "\uff11" * 9])
+def test_a_time_of_odd_digits_is_refused(text: str) -> None:
+    with pytest.raises(QueryInvalid):
+        read({"from": text}, NOW)
+
+
+@pytest.mark.parametrize("facts", [[-(10**30), 10**30, "0"], [0, 1, "9" * 30], [0, 2**63 - 1, "0"]])
+def test_a_cursor_of_impossible_times_is_refused(facts: list[Any]) -> None:
+    text = urlsafe_b64encode(json.dumps(["x", *facts]).encode()).decode()
+    with pytest.raises(QueryInvalid, match="not one of ours"):
+        read({"cursor": text}, NOW)

@@ -24,6 +24,18 @@ _GROUPS: dict[Kind, str] = {"thing": "things", "policy": "policies"}
 _BOOLEAN = frozenset({"response-required", "dry-run"})
 _AS_JSON = _BOOLEAN | {"requested-acks", "declared-acks", "put-metadata", "ditto-metadata"}
 """Headers whose values are JSON in an envelope."""
+_OURS = frozenset(
+    {
+        "entity-revision",
+        "etag",
+        "historical-headers",
+        "live-channel-condition-matched",
+        "skerry-observed",
+        "version",
+        "www-authenticate",
+    }
+)
+"""Headers that only a server says: in a command they would be somebody's lie about an event or a response."""
 
 
 class EnvelopePathUnknown(SkerryError):
@@ -79,7 +91,7 @@ def command_from(envelope: bytes | str | dict[str, Any], subjects: tuple[str, ..
     verb = cast("Verb", topic.action)
     if value is UNSET and verb in {"create", "modify", "merge"}:
         raise JsonFieldMissing(name="value", at="/")
-    found = headers_from(members.get("headers"))
+    found = {title: said for title, said in headers_from(members.get("headers")).items() if title not in _OURS}
     if isinstance(selector := members.get("fields"), str):
         found["fields"] = selector
     return Command(

@@ -179,7 +179,9 @@ class _Server(Struct, frozen=True, kw_only=True):
 
     def running(self, http_url: str) -> Running:
         """What to show on the screen."""
-        facts = {"data": self.settings.data_dir, "history": self.settings.influx_url or "embedded"}
+        influx = urlsplit(self.settings.influx_url or "")
+        history = f"{influx.scheme}://{influx.netloc.rpartition('@')[2]}" if influx.netloc else "embedded"
+        facts = {"data": self.settings.data_dir, "history": history}
         if isinstance(self.broker, Broker):
             return Running(http_url=http_url, mqtt_url=f"mqtt://{self.broker.host}:{self.broker.port}", facts=facts)
         address = self.broker.address

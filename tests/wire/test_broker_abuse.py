@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from broker_dialog import Dialog, serving, until
-from skerry_adapters.broker.packets import V5, V311, Publish, Reason, Subscribe, weight
+from skerry_adapters.broker.packets import V5, V311, Disconnect, Publish, Reason, Suback, Subscribe, weight
 from skerry_adapters.broker.packets import Filter as Wish
 from skerry_adapters.broker.sessions import Limits
 
@@ -81,3 +81,34 @@ def test_a_message_weighs_what_it_carries() -> None:
     assert weight("abc", b"1234", None) == 7
     assert weight("", b"", FAT) > 50 * 2_000
     assert weight("", b"", {"user_property": [("", "")] * 1_000}) >= 100_000
+
+
+@pytest.mark.parametrize("count", [2_001, 150_000])
+async def test_packets_of_very_many_parts_are_refused(count: int) -> None:
+    async with serving() as broker:
+        client = await Dialog.open(broker)
+        client.send(Subscribe(1, (Wish("a"),) * count))
+        assert (await client.expect(Disconnect)).reason == Reason.QUOTA_EXCEEDED
+        await client.close()
+        client = await Dialog.open(broker)
+        client.send(Publish("a", b"", properties={"user_property": [("", "")] * count}))
+        assert (await client.expect(Disconnect)).reason == Reason.QUOTA_EXCEEDED
+        await client.close()
+
+
+async def test_many_filters_are_greeted_one_after_the_other_while_others_are_served() -> None:
+    async with serving() as broker:
+        sender = await Dialog.open(broker, "sender")
+        for mid in range(1, 201):
+            await sender.publish(f"a/{mid}", b"1", mid=mid, retain=True)
+        client = await Dialog.open(broker)
+        client.send(Subscribe(1, tuple(Wish(topic) for topic in ("#", "+/#", "a/#", "a/+"))))
+        await client.expect(Suback)
+        topics = [(await client.expect(Publish)).topic for _ in range(800)]
+        assert len(set(topics)) == 200
+        await client.silent()
+        client.send(Subscribe(2, tuple(Wish(topic) for topic in ("#", "+/#"))))
+        await client.close()
+        await until(lambda: len(broker.connections) == 1, "the end of the connection")
+        assert await sender.publish("b", b"1") == 0
+        await sender.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from skerry_adapters.series.ports import SeriesUnavailable
 from wire.http_server import served
 
 MERGE = {"content-type": "application/merge-patch+json"}
@@ -51,3 +52,23 @@ async def test_a_patch_has_few_key_patterns(tmp_path: Path):
             patch = {f"{{{{ ~x{number}~ }}}}": None for number in range(count)}
             answer = await client.patch("/api/2/things/a:b/attributes", json=patch, headers=MERGE)
             assert answer.status_code == status
+
+
+async def test_a_long_list_of_ids_does_not_multiply_things_without_end(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client:
+        await client.put("/api/2/things/a:b", json={"attributes": {"a": "x" * 50_000}})
+        answer = await client.get("/api/2/things?ids=" + ",".join(["a:b"] * 600))
+        assert len(answer.json()) == 600
+        answer = await client.get("/api/2/things?ids=" + ",".join(["a:b"] * 700))
+        assert (answer.status_code, answer.json()["error"]) == (413, "things:things.toolarge")
+
+
+async def test_more_namespaces_than_anybody_lists_are_refused(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client:
+        answer = await client.get("/api/2/things?namespaces=" + ",".join(f"n{number}" for number in range(101)))
+        assert answer.status_code == 400
+
+
+def test_a_caller_is_not_told_where_the_series_store_is():
+    payload = SeriesUnavailable(reason="InfluxDB at http://user:secret@10.0.0.7:8086 is away").payload()
+    assert "secret" not in str(payload)

@@ -240,6 +240,8 @@ def _read(kind: int, reader: Reader, version: int) -> Packet:  # noqa: C901, PLR
                 if options & 3 == 3 or options & (0xC0 if five else 0xFC) or (options >> 4) & 3 == 3:
                     raise ProtocolViolation(Reason.MALFORMED, "SUBSCRIBE has options that do not exist")
                 filters.append(Filter(topic, options & 3, options & 4 != 0, options & 8 != 0, (options >> 4) & 3))
+                if len(filters) > p.MOST_PARTS:
+                    raise ProtocolViolation(Reason.QUOTA_EXCEEDED, f"SUBSCRIBE has more than {p.MOST_PARTS} filters")
             if not filters:
                 raise ProtocolViolation(Reason.PROTOCOL_ERROR, "SUBSCRIBE names no topic filter")
             return Subscribe(mid, tuple(filters), properties)
@@ -253,6 +255,8 @@ def _read(kind: int, reader: Reader, version: int) -> Packet:  # noqa: C901, PLR
             topics = []
             while reader.more:
                 topics.append(reader.text())
+                if len(topics) > p.MOST_PARTS:
+                    raise ProtocolViolation(Reason.QUOTA_EXCEEDED, f"UNSUBSCRIBE has more than {p.MOST_PARTS} filters")
             if not topics:
                 raise ProtocolViolation(Reason.PROTOCOL_ERROR, "UNSUBSCRIBE names no topic filter")
             return Unsubscribe(mid, tuple(topics), properties)

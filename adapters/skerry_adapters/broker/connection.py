@@ -343,7 +343,8 @@ class Connection(asyncio.Protocol):
         except UnicodeDecodeError:
             subjects = None
         if subjects is None:
-            log.info("mqtt login refused", extra={"user": packet.username, "client": packet.client_id})
+            facts = {"user": packet.username, "client": packet.client_id, "address": self._address}
+            log.info("mqtt login refused", extra=facts)
             return Reason.BAD_LOGIN
         if self.closed:
             return None
@@ -424,10 +425,15 @@ class Connection(asyncio.Protocol):
 
         def answer() -> None:
             self.write(encode(Suback(packet.mid, tuple(reasons)), self.version))
-            for greeting in greetings:
-                broker.router.greet(session, greeting)
+            self._greet(greetings)
 
         broker.when_durable(session, answer)
+
+    def _greet(self, greetings: list[Subscription]) -> None:
+        """Send what is retained for one subscription after the other; in between others have their turn."""
+        if greetings and not self.closed:
+            self.broker.router.greet(self._session, greetings[0])
+            self.broker.loop.call_soon(self._greet, greetings[1:])
 
     def _unsubscribe(self, packet: Unsubscribe) -> None:
         """UNSUBSCRIBE: answered when it is durable."""

@@ -6,6 +6,9 @@ from typing import Any, Literal, TypeAlias
 
 from skerry_adapters.broker.packets import Properties, ProtocolViolation, Reason
 
+MOST_PARTS = 2_000
+"""Properties, or topic filters, of one packet."""
+
 Shape: TypeAlias = Literal["byte", "two", "four", "varint", "text", "binary", "pair"]
 
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 1, 2, 3, 4, 5, 6, 7
@@ -120,8 +123,12 @@ class Reader:
         if end > self.end:
             raise ProtocolViolation(Reason.MALFORMED, "the properties run past the end of the packet")
         found: Properties = {}
+        count = 0
         outer, self.end = self.end, end
         while self.more:
+            count += 1
+            if count > MOST_PARTS:
+                raise ProtocolViolation(Reason.QUOTA_EXCEEDED, f"a packet has more than {MOST_PARTS} properties")
             row = _BY_ID.get(self.varint())
             if row is None or kind not in row[2]:
                 raise ProtocolViolation(Reason.MALFORMED, "a property does not belong in this packet")

@@ -49,6 +49,7 @@ class Router:
         self._found: dict[str, list[tuple[Session | Share, Subscription | None]]] = {}
         self._hoard = Hoard()
         self._retained_bytes = 0
+        self._complained = False
         self._next = 1
 
     def load(self, kept: Kept) -> None:
@@ -239,8 +240,11 @@ class Router:
             old is None and len(self.retained) >= self._limits.retained
         ) or self._retained_bytes + size > self._limits.retained_bytes:
             self.dropped += 1
-            log.warning("mqtt message not retained", extra={"topic": message.topic, "retained": len(self.retained)})
+            if not self._complained:
+                self._complained = True
+                log.warning("mqtt message not retained", extra={"topic": message.topic, "retained": len(self.retained)})
             return
+        self._complained = False
         self.retained.put(message.topic, message)
         self._retained_bytes += size
         row = (message.topic, message.payload, message.qos, message.expires, db.pack(message.properties))

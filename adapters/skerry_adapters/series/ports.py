@@ -22,7 +22,7 @@ class SeriesUnavailable(SkerryError):  # noqa: N818 - a row of the error table, 
 
     code = "timeseries:series.unavailable"
     status = 503
-    message = "The series store does not answer: {reason}"
+    message = "The series store does not answer."
     description = "Nothing is lost: samples are stored as soon as it is back. Try again; the operator sees /health."
 
 

@@ -105,6 +105,15 @@ class ThingIdsMissing(SkerryError):
     )
 
 
+class ThingsTooLarge(SkerryError):
+    """More than one answer carries."""
+
+    code = "things:things.toolarge"
+    status = 413
+    message = "The things asked for have more than {limit} bytes together."
+    description = "Ask for fewer ids at a time, or for fewer fields."
+
+
 class SearchOptionInvalid(SkerryError):
     """An `option` that cannot be followed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -9,17 +10,23 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import msgspec
+from msgspec import Raw
 
 from skerry import fields, things
 from skerry.ids import check_thing_id
 from skerry.signals import Command, Held, Json, Response
-from skerry_registry.http.answer import VERSION, Answer, of_json
+from skerry_registry.http.answer import VERSION, Answer, encode, of_json
 from skerry_registry.http.door import Door
-from skerry_registry.http.errors import SearchOptionInvalid, ThingIdsMissing
+from skerry_registry.http.errors import SearchOptionInvalid, ThingIdsMissing, ThingsTooLarge
 from skerry_registry.http.request import Request
 
 SIZE = 25
 SIZE_MAX = 200
+NAMESPACES_MAX = 100
+TURN = 100
+"""Things that are read for one request before others have their turn."""
+ANSWER_MAX = 32_000_000
+"""Bytes of things in one answer."""
 OPTION = re.compile(r"\s*(\w+)\(([^()]*)\)\s*(?:,|$)")
 LAST_BEHIND_NAMESPACE = ";"
 """What sorts right behind the colon of `namespace:name`."""
@@ -47,6 +54,8 @@ async def named(door: Door, request: Request) -> Answer:
 async def visible(door: Door, request: Request) -> Answer:
     """A page of everything the caller may see, sorted by id, with relative Link headers to itself and to the next."""
     namespaces = sorted({name.strip() for name in request.query.get("namespaces", "").split(",")} - {""})
+    if len(namespaces) > NAMESPACES_MAX:
+        raise SearchOptionInvalid(option="namespaces", reason=f"it has more than {NAMESPACES_MAX} of them")
     option = read_option(request.query.get("option", ""), namespaces)
     _check_fields(request)
     assert request.caller is not None
@@ -119,11 +128,18 @@ async def _find(door: Door, subjects: tuple[str, ...], namespaces: list[str], op
 async def _retrieved(door: Door, request: Request, ids: list[str]) -> list[Json]:
     """The things, each read for itself; what is not there for the caller is left out, any other failure raised."""
     found: list[Json] = []
-    for answer in await door.handle_all([_retrieve(request, id_) for id_ in ids]):
-        if isinstance(answer, Response):
-            found.append(answer.value)
-        elif not isinstance(answer, things.ThingNotAccessible):
-            raise answer
+    size = 0
+    for start in range(0, len(ids), TURN):
+        for answer in await door.handle_all([_retrieve(request, id_) for id_ in ids[start : start + TURN]]):
+            if isinstance(answer, Response):
+                text = encode(answer.value)
+                size += len(text)
+                if size > ANSWER_MAX:
+                    raise ThingsTooLarge(limit=ANSWER_MAX)
+                found.append(Raw(text))
+            elif not isinstance(answer, things.ThingNotAccessible):
+                raise answer
+        await asyncio.sleep(0)  # others have their turn
     return found
 
 

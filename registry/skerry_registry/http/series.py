@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from urllib.parse import unquote_to_bytes
 
 from skerry import pointer
 from skerry.ids import check_thing_id
 from skerry.signals import Path
+from skerry_adapters.series.ports import SeriesUnavailable
 from skerry_adapters.series.query import QueryInvalid
 from skerry_registry.history import History
 from skerry_registry.http.answer import Answer, of_json
 from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
 from skerry_registry.http.request import Request
+
+log = logging.getLogger(__name__)
 
 PREFIX = b"/api/2/timeseries/things/"
 
@@ -33,7 +37,11 @@ class Timeseries:
         params = dict(request.query)
         paths = [path] if path else _paths(params)
         assert request.caller is not None
-        return of_json(200, await self._history.answer(request.caller.subjects, thing_id, paths, params))
+        try:
+            return of_json(200, await self._history.answer(request.caller.subjects, thing_id, paths, params))
+        except SeriesUnavailable as error:  # the reason names files and addresses: for the operator only
+            log.warning("history not answered", extra={"reason": error.facts.get("reason")})
+            raise
 
 
 def _named(raw: bytes) -> tuple[str, Path]:
