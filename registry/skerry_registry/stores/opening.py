@@ -12,6 +12,7 @@ from skerry.errors import SkerryError
 from skerry_registry.stores.folder import FolderUnusable, sync_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -41,13 +42,13 @@ def schema() -> list[str]:
     return [file.read_text("utf-8") for file in sorted(files, key=lambda file: file.name)]
 
 
-def open_writer(file: Path) -> apsw.Connection:
-    """The one connection that writes: WAL, an fsync per commit, the newest schema."""
+def open_writer(file: Path, versions: Sequence[str] | None = None) -> apsw.Connection:
+    """The one connection that writes: WAL, an fsync per commit, the newest of the schema's versions (the shipped ones)."""
     try:
         fresh = not file.exists()
         connection = apsw.Connection(str(file))
         try:
-            _set_up(connection, file)
+            _set_up(connection, file, schema() if versions is None else versions)
         except BaseException:
             connection.close()
             raise
@@ -69,10 +70,9 @@ def open_reader(file: Path) -> apsw.Connection:
     return connection
 
 
-def _set_up(connection: apsw.Connection, file: Path) -> None:
+def _set_up(connection: apsw.Connection, file: Path, versions: Sequence[str]) -> None:
     """Settings, then migrations, each in a transaction of its own."""
     connection.set_busy_timeout(10_000)
-    versions = schema()
     found = int(connection.pragma("user_version"))
     if found > len(versions):
         raise SchemaTooNew(file=file, found=found, known=len(versions))
