@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from skerry_adapters.broker import storage as db
 from skerry_adapters.broker.codec import Decoder, encode
 from skerry_adapters.broker.packets import (
+    OLD_REFUSALS,
     V5,
     V311,
     Connack,
@@ -47,14 +48,6 @@ _GREETING_BYTES = 262_144
 _FLUSH_BYTES = 65_536
 _STUCK_BYTES = 4_194_304
 _LONGEST_CLIENT_ID = 256
-_OLD_REFUSALS = {
-    Reason.UNSUPPORTED_VERSION: 1,
-    Reason.CLIENT_ID_NOT_VALID: 2,
-    Reason.UNAVAILABLE: 3,
-    Reason.QUOTA_EXCEEDED: 3,
-    Reason.SHUTTING_DOWN: 3,
-    Reason.BAD_LOGIN: 4,
-}
 
 
 class Connection(asyncio.Protocol):
@@ -385,7 +378,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, reason: Reason, version: int) -> None:
         """CONNACK with a refusal, and close."""
         self.broker.logins_refused += 1
-        code = int(reason) if version == V5 else _OLD_REFUSALS.get(reason, 5)
+        code = int(reason) if version == V5 else OLD_REFUSALS.get(reason, 5)
         self.write(encode(Connack(False, code), version))
         self.close(reason)
 

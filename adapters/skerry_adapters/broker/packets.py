@@ -57,6 +57,17 @@ class Reason(IntEnum):
     QUOTA_EXCEEDED = 0x97
 
 
+OLD_REFUSALS = {
+    Reason.UNSUPPORTED_VERSION: 1,
+    Reason.CLIENT_ID_NOT_VALID: 2,
+    Reason.UNAVAILABLE: 3,
+    Reason.QUOTA_EXCEEDED: 3,
+    Reason.SHUTTING_DOWN: 3,
+    Reason.BAD_LOGIN: 4,
+}
+"""MQTT 3.1.1's return codes for what it has words for."""
+
+
 class ProtocolViolation(Exception):  # noqa: N818 - what the peer did
     """The peer broke the protocol; `reason` is what MQTT 5 calls it. The connection ends."""
 
