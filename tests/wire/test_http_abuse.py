@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
 
 from skerry_adapters.series.ports import SeriesUnavailable
+from skerry_registry.http.errors import RoomTaken
+from skerry_registry.http.request import Request, Room
 from wire.http_server import served
 
 MERGE = {"content-type": "application/merge-patch+json"}
@@ -72,3 +75,27 @@ async def test_more_namespaces_than_anybody_lists_are_refused(tmp_path: Path):
 def test_a_caller_is_not_told_where_the_series_store_is():
     payload = SeriesUnavailable(reason="InfluxDB at http://user:secret@10.0.0.7:8086 is away").payload()
     assert "secret" not in str(payload)
+
+
+async def test_a_host_that_is_none_is_refused_without_a_trace_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    async with served(tmp_path) as server:
+        login = b"Authorization: Basic " + base64.b64encode(b"ditto:ditto") + b"\r\n"
+        head = b'POST /api/2/things HTTP/1.1\r\nHost: a"><b\r\nContent-Type: application/json\r\nContent-Length: 2\r\n'
+        answer = await server.raw(head + login + b"\r\n{}")
+        assert int(answer.split(b" ", 2)[1]) == 400
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_bodies_of_all_requests_together_have_a_bound():
+    room = Room(100)
+    messages = iter([{"type": "http.request", "body": b"x" * 60, "more_body": True}] * 3)
+
+    async def receive():
+        return next(messages)
+
+    scope = {"method": "PUT", "raw_path": b"/", "query_string": b"", "scheme": "http", "client": None}
+    with pytest.raises(RoomTaken):
+        await Request(scope, receive, room).body(1_000)
+    assert room.left == 100

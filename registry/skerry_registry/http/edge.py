@@ -19,7 +19,7 @@ from skerry.signals import NewId
 from skerry_registry.http.answer import Answer, Header, of_error, send_answer, send_early
 from skerry_registry.http.errors import ApiVersionNotSupported, AuthenticationFailed
 from skerry_registry.http.operations import require_devops
-from skerry_registry.http.request import Request
+from skerry_registry.http.request import Request, Room
 from skerry_registry.users import Caller, Users
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class Edge:
         self._measure = measure
         self._origins = {origin.strip() for origin in cors_origins.split(",") if origin.strip()}
         self._trust = trust_pre_authenticated
+        self._room = Room()
         self._running: set[asyncio.Task[Any] | None] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +74,7 @@ class Edge:
         began = perf_counter()
         task = asyncio.current_task()
         self._running.add(task)
-        request = Request(scope, receive)
+        request = Request(scope, receive, self._room)
         reply = Reply(send, silent=request.method == "HEAD")
         if reply.silent:
             request.method = scope["method"] = "GET"

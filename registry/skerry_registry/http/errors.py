@@ -94,6 +94,23 @@ class BodyLate(SkerryError):
     message = "The rest of the body did not arrive within {seconds} seconds."
 
 
+class RoomTaken(SkerryError):
+    """All the memory that bodies may take is taken."""
+
+    code = "gateway:service.unavailable"
+    status = 503
+    message = "The server is reading as many bodies as it has room for."
+    description = "Try again in a few seconds."
+
+
+class RequestInvalid(SkerryError):
+    """A request that is not HTTP as it should be."""
+
+    code = "gateway:request.invalid"
+    status = 400
+    message = "The request cannot be read: {problem}."
+
+
 class ThingIdsMissing(SkerryError):
     """An `ids` parameter without ids."""
 

@@ -14,6 +14,7 @@ from skerry_registry.http.errors import (
     BodyLate,
     BodyTooLarge,
     DuplicateHeader,
+    RoomTaken,
     UriTooLong,
 )
 from skerry_registry.users import Caller
@@ -93,6 +94,24 @@ QUERY_HEADERS = {
 CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
+class Room:
+    """How many bytes of bodies may be in memory at a time, of all requests together."""
+
+    def __init__(self, limit: int = 256_000_000) -> None:
+        """`limit` is far beyond what honest clients have under way."""
+        self.left = limit
+
+    def take(self, size: int) -> None:
+        """Take some of it. Raises RoomTaken."""
+        if size > self.left:
+            raise RoomTaken(headers={"retry-after": "5"})
+        self.left -= size
+
+    def give(self, size: int) -> None:
+        """Give it back."""
+        self.left += size
+
+
 class Request:
     """A request taken apart once. `ditto`: headers for the registry, `edge`: headers for us, `query`: the other parameters."""
 
@@ -107,12 +126,14 @@ class Request:
         "query",
         "query_string",
         "receive",
+        "room",
         "route",
         "scheme",
     )
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, room: Room | None = None) -> None:
         """Take the scope apart; `read_headers` comes next and may refuse."""
+        self.room = room or Room()
         self.method: str = scope["method"]  # type: ignore[typeddict-item]
         self.path: bytes = scope["raw_path"]
         self.query_string: bytes = scope["query_string"]
@@ -191,25 +212,30 @@ class Request:
         return None
 
     async def body(self, limit: int) -> bytes:
-        """Read the body. Raises BodyTooLarge as soon as it is known to be, ClientGone when it breaks off, BodyLate."""
+        """Read the body. Raises BodyTooLarge as soon as it is known to be, ClientGone when it breaks off, BodyLate, RoomTaken."""
         announced = self.edge.get("content-length", "")
         length = int(announced) if announced.isdigit() and "transfer-encoding" not in self.edge else -1
         if length > limit:
             raise BodyTooLarge(limit=limit)
         chunks: list[bytes] = []
-        size = 0
-        while True:
-            message: Any = await self.receive()
-            if message["type"] != "http.request":
-                raise ClientGone
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > limit:
-                raise BodyTooLarge(limit=limit)
-            if size == length or not message.get("more_body"):
-                self.body_done = True
-                return b"".join((*chunks, chunk)) if chunks else chunk
-            chunks.append(chunk)
+        size = taken = 0
+        try:
+            while True:
+                message: Any = await self.receive()
+                if message["type"] != "http.request":
+                    raise ClientGone
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit:
+                    raise BodyTooLarge(limit=limit)
+                if size == length or not message.get("more_body"):
+                    self.body_done = True
+                    return b"".join((*chunks, chunk)) if chunks else chunk
+                self.room.take(len(chunk))
+                taken += len(chunk)
+                chunks.append(chunk)
+        finally:
+            self.room.give(taken)
 
     async def body_in_time(self, limit: int) -> bytes:
         """Read the body, waiting for the whole of it no longer than BODY_PATIENCE."""

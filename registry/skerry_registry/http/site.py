@@ -18,7 +18,7 @@ from skerry.signals import NewId
 from skerry_registry.http.answer import Answer, of_error
 from skerry_registry.http.door import Door
 from skerry_registry.http.edge import Edge, answer_in
-from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
+from skerry_registry.http.errors import MethodNotAllowed, RequestInvalid, RouteNotFound
 from skerry_registry.http.operations import Gauge, Health, Measures, operations
 from skerry_registry.http.pages import pages
 from skerry_registry.http.request import ClientGone, Request
@@ -94,6 +94,8 @@ def _refused(request: LitestarRequest[Any, Any, Any], error: HTTPException) -> L
         )
     if isinstance(error, NotFoundException):
         return _failed(request, RouteNotFound(path=path))
+    if error.status_code < 500:
+        return _failed(request, RequestInvalid(problem=error.detail.lower()))
     return _broken(request, error)
 
 
