@@ -22,7 +22,8 @@ SUBJECTS = ("nginx:ditto",)
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["name"])
 def test_an_envelope_comes_to_the_response_and_event_of_the_golden_case(case):
-    held = Held(kind="thing", id="ns:t1", revision=6, created=NOW, modified=NOW, document=case["held"])
+    before = NOW - 1_000_000
+    held = Held(kind="thing", id="ns:t1", revision=6, created=before, modified=before, document=case["held"])
     if case["held"] is None:
         held = Held(kind="thing", id="ns:t1", revision=6)
     event = None
