@@ -21,7 +21,7 @@ from skerry_adapters.inlet import Inlet
 from skerry_adapters.mqtt import Address, MqttClient
 from skerry_adapters.series.ports import SeriesUnavailable
 from skerry_adapters.series.sink import Sink
-from skerry_registry import logs
+from skerry_registry import contradictions, logs
 from skerry_registry.history import History
 from skerry_registry.http.operations import Gauge
 from skerry_registry.http.series import Timeseries
@@ -29,6 +29,7 @@ from skerry_registry.http.server import run_http
 from skerry_registry.http.site import create_http
 from skerry_registry.registry import Registry
 from skerry_registry.settings import Settings, users_path
+from skerry_registry.stores.folder import FolderUnusable
 from skerry_registry.stores.sqlite import SqliteStore
 from skerry_registry.users import Users
 
@@ -100,6 +101,7 @@ def _allow_connections() -> None:
 
 async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
     """Open every part; each closes in reverse."""
+    contradictions.check(settings)
     folder = Path(settings.data_dir)
     users = Users.load(users_path(settings), prefix=settings.auth_basic_prefix)
     store = SqliteStore(folder)
@@ -272,7 +274,11 @@ async def _series(settings: Settings, folder: Path, store: SqliteStore) -> Async
             load_cursor=load,
             save_cursor=save,
         )
-    async with series:
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(series)
+        except SeriesUnavailable as error:
+            raise FolderUnusable(folder=folder, reason=f"series.duckdb: {error.facts.get('reason')}") from error
         yield series
 
 

@@ -129,3 +129,22 @@ def test_nobody_to_log_in_is_refused_with_the_command_that_helps(tmp_path: Path)
     said = refused(tmp_path, config)
 
     assert "skerry user add" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("SKERRY_MQTT_URL", "foo://broker", "mqtt://host:1883"),
+        ("SKERRY_MQTT_URL", "mqtt://broker:99999", "mqtt://host:1883"),
+        ("SKERRY_MQTT_URL", "mqtt://", "mqtt://host:1883"),
+        ("SKERRY_INFLUX_URL", "nonsense", "http://host:8086"),
+        ("SKERRY_INFLUX_URL", "http://localhost:8086", "influx_token, influx_org, influx_bucket"),
+    ],
+)
+def test_an_address_that_is_none_or_lacks_its_company_is_named(
+    tmp_path: Path, name: str, value: str, right: str
+) -> None:
+    said = refused(tmp_path, **{name: value})
+
+    assert name in said
+    assert right in said
