@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -41,7 +42,7 @@ class BrokerNotListening(SkerryError):  # noqa: N818 - a row of the error table
 
     code = "broker.address.unavailable"
     status = 500
-    message = "The MQTT broker cannot listen on {host}:{port}: {reason}"
+    message = "The MQTT broker cannot listen on {host}:{port}: {reason}."
     description = "Stop what uses the port, or choose another one with SKERRY_MQTT_PORT (0 takes a free one), or use an external broker with SKERRY_MQTT_URL."
 
 
@@ -125,7 +126,7 @@ class Broker:
             self._server = await self.loop.create_server(lambda: Connection(self), self.host, self.port, backlog=1024)
         except OSError as error:
             await self.storage.close()
-            reason = error.strerror or str(error)
+            reason = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
             raise BrokerNotListening(host=self.host, port=self.port, reason=reason) from None
         self.port = self._server.sockets[0].getsockname()[1]
         self._rate = (self.loop.time(), 0, 0.0)
