@@ -57,6 +57,7 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_right_one() -> None:
         ({"SKERRY_HTTP_PORT": "eighty"}, 'SKERRY_HTTP_PORT: expected integer ≥ 0 ≤ 65535, not "eighty"'),
         ({"SKERRY_HTTP_PORT": "99999"}, "≤ 65535"),
         ({"SKERRY_THING_MAX_BYTES": "0"}, "expected integer > 0"),
+        ({"SKERRY_SERIES_MEMORY": "lots"}, 'expected text such as 512MB, not "lots"'),
         ({"SKERRY_LOG_LEVEL": "LOUD"}, "expected DEBUG or INFO or WARNING or ERROR"),
         ({"SKERRY_AUTH_PRE_AUTHENTICATED": "perhaps"}, "expected true or false"),
         ({"SKERRY_SOURCES": "[{"}, "SKERRY_SOURCES cannot be used"),

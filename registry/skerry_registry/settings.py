@@ -80,7 +80,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Samples that came in longer ago are forgotten, whatever their own time (embedded store); 0 keeps all.",
         ),
     ] = 400.0
-    series_memory: Annotated[str, Meta(description="Memory the embedded series store may take.")] = "256MB"
+    series_memory: Annotated[
+        str,
+        Meta(
+            pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$",
+            description="Memory the embedded series store may take.",
+            examples=["512MB"],
+        ),
+    ] = "256MB"
     cache_things: Annotated[Size, Meta(description="How many entities are kept decoded in memory.")] = 20_000
     dead_letters_max: Annotated[Size, Meta(description="How many dead letters are kept; the oldest go first.")] = 10_000
     cors_origins: Annotated[str, Meta(description="Origins a browser may call from, comma separated; * for any.")] = "*"
@@ -262,11 +269,15 @@ def described() -> list[Described]:
             _in_toml(name),
             variable(name),
             _type_text(hint),
-            "" if name == "sources" or getattr(defaults, name) is None else str(getattr(defaults, name)),
+            "" if name == "sources" or getattr(defaults, name) is None else _default_text(getattr(defaults, name)),
             next(meta.description for meta in get_args(hint) if isinstance(meta, Meta) and meta.description),
         )
         for name, hint in _TYPES.items()
     ]
+
+
+def _default_text(value: object) -> str:
+    return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def _type_text(hint: Any) -> str:
@@ -280,4 +291,5 @@ def _type_text(hint: Any) -> str:
     for meta in bounds:
         for sign, bound in (("≥", meta.ge), (">", meta.gt), ("≤", meta.le)):
             text += f" {sign} {bound}" if bound is not None else ""
+        text += f" such as {meta.examples[0]}" if meta.examples else ""
     return text
