@@ -17,8 +17,12 @@ from rich.console import Console
 from typer.main import get_command
 
 from servers import free_port
+from skerry_adapters.dead_letters import DeadLetters
+from skerry_registry.app import Running
+from skerry_registry.cli import demo
 from skerry_registry.cli.commands import app
-from skerry_registry.cli.watch import Row, _screen
+from skerry_registry.cli.watch import Row, _row, _screen
+from skerry_registry.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -214,9 +218,44 @@ def test_watch_prints_the_farm_once_following_the_pages(tmp_path: Path) -> None:
         assert "abnormal" in second
         assert "other:X" not in done.stdout
         assert "2 things, 1.7 MW" in done.stdout
+        piped = skerry("watch", "--url", url, "-u", "ditto", "-p", "ditto", "--namespace", "demo", cwd=tmp_path)
+        assert "2 things" in piped.stdout, "off the terminal one table is all"
         refused = skerry("watch", "--once", "--url", url, cwd=tmp_path)
         assert refused.returncode == 2
         assert "401" in refused.stderr
+
+
+def test_watch_calls_a_turbine_silent_that_has_told_nothing() -> None:
+    def status(**thing: object) -> str:
+        return _row({"thingId": "a:b", **thing}, 0.0).status
+
+    assert status(attributes={"kind": "turbine"}) == "silent"
+    assert not status(attributes={"kind": "turbine"}, features={"scada": {"properties": {"power": 1.0}}})
+    assert status(attributes={"kind": "farm"}) == "farm"
+
+
+def test_a_hint_names_the_command_as_it_was_called(tmp_path: Path) -> None:
+    here = Path(sys.executable).with_name("skerry")
+    for path, words in (("/usr/bin:/bin", f"{here} user add"), (f"{here.parent}:/bin", ": skerry user add")):
+        done = subprocess.run(
+            [here, "serve"], cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert words in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(("count", "first"), [(3, "T01"), (100, "T001"), (5000, "T0001")])
+def test_the_screen_of_the_demo_names_a_turbine_that_is_there(count: int, first: str) -> None:
+    running = Running(http_url="http://127.0.0.1:8080", mqtt_url="mqtt://127.0.0.1:1883")
+    assert f"/things/demo:{first}/features" in demo._screen(running, Settings(), count)
+
+
+def test_no_dead_letters_are_told_as_such_beside_the_list(tmp_path: Path) -> None:
+    letters = DeadLetters(tmp_path)
+    assert letters.count() == 0
+    letters.close()
+    done = skerry("dead-letters", "list", "--data-dir", ".", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "No dead letters.\n")
 
 
 def test_watch_names_a_server_that_is_away(tmp_path: Path) -> None:

@@ -61,18 +61,23 @@ class Layout(Struct, frozen=True, kw_only=True):
         return made
 
 
+def names_of(count: int) -> tuple[str, ...]:
+    """T01, T02 ..., in as many digits as the last one needs."""
+    digits = max(2, len(str(count)))
+    return tuple(f"T{number:0{digits}}" for number in range(1, count + 1))
+
+
 def rows_of(count: int, turbine: Turbine, namespace: str, farm: str, rng: np.random.Generator) -> Layout:
     """Staggered rows, 7 rotor diameters apart, 5 within a row, each turbine a little off its place."""
     width = math.ceil(math.sqrt(count * 1.4))
     row, column = np.divmod(np.arange(count), width)
     off = rng.normal(0.0, 0.25, (2, count))
     spacing = turbine.rotor_diameter
-    digits = max(2, len(str(count)))
     return Layout(
         namespace=namespace,
         farm=farm,
         turbine=turbine,
-        names=tuple(f"T{number:0{digits}}" for number in range(1, count + 1)),
+        names=names_of(count),
         east=(5.0 * (column + 0.5 * (row % 2)) + off[0]) * spacing,
         north=(7.0 * row + off[1]) * spacing,
     )

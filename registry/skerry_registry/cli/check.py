@@ -12,7 +12,8 @@ import typer
 from skerry.errors import SkerryError
 from skerry_adapters.farm.outlet import broker_at
 from skerry_adapters.sources import Source
-from skerry_registry.settings import Settings, described, is_secret, users_path, variable
+from skerry_registry.cli.given import called
+from skerry_registry.settings import Settings, described, is_secret, users_path
 from skerry_registry.users import Users
 
 _HEAD = """# Configuration
@@ -70,13 +71,11 @@ def check(settings: Settings, config: Path | None) -> None:
     """Print the settings that are in force. Raises CheckFailed."""
     problems = list(_problems(settings))
     defaults = Settings()
-    typer.echo(f"Settings: {config or 'no file'}, environment. In force beside the defaults:")
-    for one in described():
-        value = getattr(settings, one.name)
-        if value != getattr(defaults, one.name):
-            typer.echo(
-                f"  {one.name} = {'(secret)' if is_secret(one.name) else _without_login(value)}  ({variable(one.name)})"
-            )
+    changed = [name for name in settings.__struct_fields__ if getattr(settings, name) != getattr(defaults, name)]
+    told = "In force beside the defaults:" if changed else "The defaults are in force."
+    typer.echo(f"Settings: {config or 'no file'}, then the environment. {told}")
+    for name in changed:
+        typer.echo(f"  {name} = {'(secret)' if is_secret(name) else _without_login(getattr(settings, name))}")
     if problems:
         raise CheckFailed(problems="\n".join(f"  {problem}" for problem in problems))
     typer.echo(f"Users: {', '.join(Users.load(users_path(settings)).names())} ({users_path(settings)})")
@@ -87,7 +86,7 @@ def _problems(settings: Settings) -> Iterator[str]:
     users = users_path(settings)
     try:
         if not Users.load(users).names():
-            yield f"users_file: no users in {users}; `skerry user add NAME --file {users}` makes one."
+            yield f"users_file: no users in {users}; `{called()} user add NAME --file {users}` makes one."
     except SkerryError as error:
         yield f"users_file: {error.text}"
     folder = Path(settings.data_dir)

@@ -59,7 +59,9 @@ class Client:
             except (OSError, HTTPException) as error:
                 self._connection.close()
                 if attempt == 2 or isinstance(error, ConnectionRefusedError):
-                    raise ServerAway(url=self.url, reason=str(error) or type(error).__name__) from error
+                    raise ServerAway(
+                        url=self.url, reason=getattr(error, "strerror", None) or str(error) or type(error).__name__
+                    ) from error
         try:
             value = msgspec.json.decode(body) if body else None
         except msgspec.DecodeError:

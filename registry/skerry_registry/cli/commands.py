@@ -283,7 +283,9 @@ def watch(
     config: Config = None,
     namespace: Annotated[str | None, typer.Option(help="Only things of this namespace.")] = None,
     interval: Annotated[float, typer.Option(min=0.2, help="Seconds between looks.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Print one table and leave.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print one table and leave, as is done where the output is no terminal.")
+    ] = False,
     url: Url = None,
     user: LoginUser = None,
     password: LoginPassword = None,

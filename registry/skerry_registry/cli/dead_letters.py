@@ -55,7 +55,7 @@ def show(settings: Settings, limit: int, *, as_json: bool) -> None:
     if as_json:
         for letter in found:
             typer.echo(msgspec.json.encode(_document(letter)).decode())
-    elif console.is_terminal:
+    elif console.is_terminal and found:
         table = Table("Id", "Time", "Topic", "Reason", box=None, header_style="bold")
         for letter in found:
             table.add_row(*(Text(cell) for cell in _cells(letter)))
@@ -63,6 +63,8 @@ def show(settings: Settings, limit: int, *, as_json: bool) -> None:
     else:
         for letter in found:
             typer.echo("\t".join(_cells(letter)))
+    if not found:
+        typer.echo("No dead letters.", err=True)
 
 
 def replay(settings: Settings, ids: list[int]) -> None:

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from skerry.errors import SkerryError
 from skerry_adapters.broker.server import BrokerNotListening
+from skerry_adapters.farm.layout import names_of
 from skerry_registry.cli import serving
-from skerry_registry.cli.given import settings_of
+from skerry_registry.cli.given import called, settings_of
 from skerry_registry.http.server import PortTaken
 from skerry_registry.settings import Settings, users_path
 from skerry_registry.users import Users
@@ -89,7 +90,7 @@ def demo(
     finally:
         for child in children:
             _end(child)
-    console.print("Stopped. The farm's history is kept; `skerry demo` goes on with it.", highlight=False)
+    console.print("Stopped. The farm's history is kept; the same command goes on with it.", highlight=False)
 
 
 async def _mind(child: subprocess.Popen[bytes], console: Console, settings: Settings) -> None:
@@ -133,7 +134,8 @@ def _screen(running: Running, settings: Settings, turbines: int) -> str:
     """What to know and what to try; every line that is to be copied stands alone."""
     url = running.http_url
     elsewhere = "" if url.endswith(":8080") else f" --url {url}"
-    series = f"{url}/api/2/timeseries/things/demo:T01/features/scada/properties/power?from=now-15m&step=1m&agg=avg"
+    first = f"demo:{names_of(turbines)[0]}"
+    series = f"{url}/api/2/timeseries/things/{first}/features/scada/properties/power?from=now-15m&step=1m&agg=avg"
     return f"""
 [bold cyan]Skerry: a farm of {turbines} turbines, each telling of itself every second[/]
 
@@ -143,8 +145,8 @@ def _screen(running: Running, settings: Settings, turbines: int) -> str:
               [yellow]Demo credentials, known to everybody: this server listens on the loopback only.[/]
 
 Try next
-  skerry watch --user ditto --password ditto{elsewhere}
-  curl -u ditto:ditto {url}/api/2/things/demo:T01
+  {called()} watch --user ditto --password ditto{elsewhere}
+  curl -u ditto:ditto {url}/api/2/things/{first}
   curl -u ditto:ditto '{series}'
   {url}/apidoc    the HTTP API, to browse
 

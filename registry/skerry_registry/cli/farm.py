@@ -177,7 +177,7 @@ def replay(
     )
     began = time.monotonic()
     console.print(
-        f"{file.name}: {len(recording.ids)} things, {recording.ids[0]} … {recording.ids[-1]}, to {broker.where}",
+        f"{file.name}: {_named(recording.ids)}, to {broker.where}",
         highlight=False,
         soft_wrap=True,
     )
@@ -211,6 +211,10 @@ def die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PARENT_DEATH, int(signal.SIGTERM))
     if os.getppid() != parent:
         sys.exit(1)
+
+
+def _named(ids: Sequence[str]) -> str:
+    return ids[0] if len(ids) == 1 else f"{len(ids)} things, {ids[0]} … {ids[-1]}"
 
 
 @contextmanager

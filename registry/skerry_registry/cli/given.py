@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from skerry_adapters.farm.outlet import Broker, broker_at
@@ -17,6 +20,13 @@ def settings_of(config: Path | None, **given: object) -> Settings:
     return load(
         config, os.environ, {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
     )
+
+
+def called() -> str:
+    """How a person calls this command: `skerry`, or its path where the shell would not find it."""
+    path, found = Path(sys.argv[0]), shutil.which("skerry")
+    known = found is not None and path.exists() and path.samefile(found)
+    return "skerry" if known or path.name != "skerry" else shlex.quote(sys.argv[0])
 
 
 def broker_of(settings: Settings) -> Broker:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.console import Console
 
 from skerry.errors import SkerryError
+from skerry_registry.cli.given import called
 from skerry_registry.settings import Settings, users_path
 from skerry_registry.users import Users
 
@@ -32,11 +33,13 @@ def serve(settings: Settings) -> None:
     """Run until Ctrl-C or SIGTERM. Raises NobodyMayLogIn and the rows of a refused start."""
     path = users_path(settings)
     if not Users.load(path).names():
-        raise NobodyMayLogIn(path=path, command=f"skerry user add NAME --file {path}")
+        raise NobodyMayLogIn(path=path, command=f"{called()} user add NAME --file {path}")
     console = Console(stderr=True)
 
     def ready(running: Running) -> None:
-        console.print(f"Skerry serves {running.http_url} and {running.mqtt_url}", highlight=False, soft_wrap=True)
+        mqtt = f"; its MQTT broker is {running.mqtt_url}" if settings.mqtt_url else f" and {running.mqtt_url}"
+        told = f"Skerry serves {running.http_url}{mqtt}"
+        console.print(told, highlight=False, soft_wrap=True)
         for name, fact in running.facts.items():
             console.print(f"  {name}: {fact}", highlight=False, soft_wrap=True)
 

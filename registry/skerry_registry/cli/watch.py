@@ -21,7 +21,14 @@ from skerry_adapters.farm.layout import FEATURE
 from skerry_registry.cli.client import Client, ServerRefused
 from skerry_registry.cli.tables import plain
 
-_STYLES = {"operating": "green", "idle": "cyan", "stopped": "yellow", "maintenance": "magenta", "fault": "bold red"}
+_STYLES = {
+    "operating": "green",
+    "idle": "cyan",
+    "stopped": "yellow",
+    "maintenance": "magenta",
+    "fault": "bold red",
+    "silent": "magenta",
+}
 _STALE = 60.0
 _WIDE, _BRIEF, _GAP = 49, 36, 3
 """Widths beside the ids: of a block with all columns, of one with fewer, of the gap between two."""
@@ -41,13 +48,13 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 def watch(client: Client, *, namespace: str | None, interval: float, once: bool) -> None:
-    """Draw the table every `interval` seconds until Ctrl-C; `once`: print it and return."""
+    """Draw the table every `interval` seconds until Ctrl-C; `once`, or off the terminal: print it and return."""
     console = Console()
-    if once:
+    if once or not console.is_terminal:
         rows = look(client, namespace, time.time())
         console.print(_table(rows), _totals(rows), sep="\n")
         return
-    with suppress(KeyboardInterrupt), Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
         _follow(client, namespace, interval, live)
 
 
@@ -61,7 +68,8 @@ def _follow(client: Client, namespace: str | None, interval: float, live: Live) 
         except SkerryError as error:
             if isinstance(error, ServerRefused) and not rows:
                 raise
-            trouble = f"{time.monotonic() - since:.0f} s old, trying again. {error.text}"
+            old = f"{time.monotonic() - since:.0f} s old, t" if rows else "T"
+            trouble = f"{old}rying again. {error.text}"
         live.update(_screen(client.url, rows, trouble, live.console.width, live.console.height), refresh=True)
         time.sleep(interval)
 
@@ -90,13 +98,20 @@ def _row(thing: dict[str, Any], now: float) -> Row:
     modified = thing.get("_modified")
     return Row(
         id=thing["thingId"],
-        status=str(status if status is not None else attributes.get("kind", "")),
+        status=str(status if status is not None else _without(attributes.get("kind", ""), properties)),
         power=_number(properties, "power"),
         rated=_number(attributes, "ratedPower"),
         wind=_number(properties, "wind"),
         direction=_number(properties, "windDirection"),
         age=now - datetime.fromisoformat(modified).timestamp() if modified else None,
     )
+
+
+def _without(kind: object, properties: dict[str, Any]) -> object:
+    """The status of a thing that tells none: its kind, but of a turbine only that it never told anything."""
+    if kind != "turbine":
+        return kind
+    return "" if properties else "silent"
 
 
 def _number(values: dict[str, Any], name: str) -> float | None:
