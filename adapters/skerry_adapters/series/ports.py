@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, Self, TypeAlias
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 from msgspec import Struct
 
@@ -22,8 +22,12 @@ class SeriesUnavailable(SkerryError):  # noqa: N818 - a row of the error table, 
 
     code = "timeseries:series.unavailable"
     status = 503
-    message = "The series store does not answer."
+    message = "The series store does not answer: {reason}"
     description = "Nothing is lost: samples are stored as soon as it is back. Try again; the operator sees /health."
+
+    def payload(self) -> dict[str, Any]:
+        """The error without its reason, which names files and addresses: that is for the operator's eyes."""
+        return {**super().payload(), "message": "The series store does not answer."}
 
 
 class Sample(Struct, frozen=True, gc=False):
