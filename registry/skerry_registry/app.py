@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 
+from skerry.errors import SkerryError
 from skerry_adapters.broker import Broker
 from skerry_adapters.dead_letters import DeadLetters
 from skerry_adapters.inlet import Inlet
@@ -46,6 +47,16 @@ TRIM_EVERY = 3600.0
 COLLECT_EVERY = (50_000, 20, 50)
 """Things and events are trees: with Python's own thresholds the collector walks all of them many times a second, for nothing."""
 DAY = 86_400_000_000
+
+
+class SeriesUnusable(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
+    """The series store of the settings cannot be opened."""
+
+    code = "series.unusable"
+    message = "The series store cannot be opened: {reason}"
+    description = (
+        "Correct the path or the rights; a damaged file can be moved away, its samples are then gone from history."
+    )
 
 
 class Running(Struct, frozen=True, kw_only=True):
