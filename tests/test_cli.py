@@ -114,7 +114,7 @@ def test_check_tells_what_is_wrong_and_what_is_in_force(tmp_path: Path) -> None:
     environ = {"SKERRY_INFLUX_URL": "http://x", "SKERRY_MQTT_PORT": "8080"}
     bad = skerry("check", cwd=tmp_path, environ=environ)
     assert bad.returncode == 2
-    for words in ("users_file: no users", "influx_url: it needs influx_token", "both 8080"):
+    for words in ("users_file: no users", "influx_url (SKERRY_INFLUX_URL) needs influx_token", "both 8080"):
         assert words in bad.stderr
 
 

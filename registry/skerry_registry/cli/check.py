@@ -10,9 +10,9 @@ from typing import ClassVar
 import typer
 
 from skerry.errors import SkerryError
-from skerry_adapters.farm.outlet import broker_at
 from skerry_adapters.sources import Source
 from skerry_registry.cli.given import called
+from skerry_registry.contradictions import contradictions
 from skerry_registry.settings import Settings, described, is_secret, users_path
 from skerry_registry.users import Users
 
@@ -95,28 +95,7 @@ def _problems(settings: Settings) -> Iterator[str]:
         yield f"data_dir: {existing} is not a folder."
     elif not os.access(existing, os.W_OK | os.X_OK):
         yield f"data_dir: {existing} is not writable."
-    yield from _wrong_addresses(settings)
-    yield from _wrong_sources(settings)
-
-
-def _wrong_addresses(settings: Settings) -> Iterator[str]:
-    if settings.mqtt_url is not None:
-        try:
-            broker_at(settings.mqtt_url)
-        except SkerryError as error:
-            yield f"mqtt_url: {error.text}"
-    elif settings.http_port == settings.mqtt_port != 0:
-        yield f"http_port and mqtt_port are both {settings.http_port}."
-    missing = [name for name in ("influx_token", "influx_org", "influx_bucket") if getattr(settings, name) is None]
-    if settings.influx_url is not None and missing:
-        yield f"influx_url: it needs {', '.join(missing)} as well."
-
-
-def _wrong_sources(settings: Settings) -> Iterator[str]:
-    names = [source.name for source in settings.sources]
-    for name in dict.fromkeys(names):
-        if names.count(name) > 1:
-            yield f"sources: there are two of the name {name!r}."
+    yield from contradictions(settings)
 
 
 def _without_login(value: object) -> object:
