@@ -11,7 +11,7 @@ import pytest
 
 from broker_dialog import Dialog, Taker, serving, until
 from skerry_adapters.broker import Limits
-from skerry_adapters.broker.packets import V5, V311, Connack, Connect, Disconnect, Puback, Publish, Reason
+from skerry_adapters.broker.packets import V5, V311, Connack, Connect, Disconnect, Puback, Publish, Reason, weight
 
 PAYLOAD = bytes(1000)
 
@@ -76,7 +76,7 @@ async def test_a_connected_client_whose_queue_is_full_is_told_and_closed() -> No
 
 async def test_all_queues_together_are_bounded() -> None:
     session = {"session_expiry_interval": 60}
-    async with serving(limits=Limits(queued_bytes_of_all=5_000)) as broker:
+    async with serving(limits=Limits(queued_bytes_of_all=5 * weight("a", PAYLOAD, None))) as broker:
         for number in range(4):
             reader = await Dialog.open(broker, f"r{number}", properties=session)
             await reader.subscribe("a", 1)
