@@ -22,7 +22,7 @@ from skerry_adapters.inlet import Inlet
 from skerry_adapters.mqtt import Address, MqttClient
 from skerry_adapters.series.ports import SeriesUnavailable
 from skerry_adapters.series.sink import Sink
-from skerry_registry import contradictions, logs
+from skerry_registry import contradictions, disk, logs
 from skerry_registry.history import History
 from skerry_registry.http.operations import Gauge
 from skerry_registry.http.series import Timeseries
@@ -128,6 +128,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             journal_max_bytes=settings.journal_max_bytes,
         )
     )
+    await stack.enter_async_context(_in_background("disk", disk.watch(folder)))
     series = await stack.enter_async_context(_series(settings, folder, store))
     journal = registry.journal
     sink = Sink(journal.follow, series, now)
@@ -205,8 +206,10 @@ class _Server(Struct, frozen=True, kw_only=True):
         """Every part's state; UP when all are."""
         sink = self.sink.status
         journal = self.registry.journal
+        room = disk.room(Path(self.settings.data_dir))
         parts: dict[str, dict[str, Any]] = {
             "journal": {"status": "UP", "number": journal.last},
+            "disk": {"status": "DOWN" if room.little else "UP", "free": room.free, "size": room.size},
             "series": {
                 "status": "UP" if sink.error is None else "DOWN",
                 "store": "influxdb" if self.settings.influx_url else "embedded",
@@ -238,11 +241,13 @@ class _Server(Struct, frozen=True, kw_only=True):
     def gauges(self) -> list[Gauge]:
         """What Prometheus reads."""
         journal, sink, counters = self.registry.journal, self.sink, self.inlet.counters
+        folder = Path(self.settings.data_dir)
         return [
             Gauge("journal_number", "Number of the newest event.", lambda: journal.last),
             Gauge("series_number", "Number of the newest event that history shows.", lambda: sink.status.cursor),
             Gauge("series_behind", "Events that history does not show yet.", lambda: journal.last - sink.status.cursor),
             Gauge("series_samples", "Samples written.", lambda: sink.status.samples, "counter"),
+            Gauge("disk_free_bytes", "Room on the disk of the data folder.", lambda: disk.room(folder).free),
             Gauge("mqtt_received", "MQTT messages taken in.", lambda: counters.received, "counter"),
             Gauge(
                 "mqtt_committed", "MQTT messages committed, or known already.", lambda: counters.committed, "counter"
