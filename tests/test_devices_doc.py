@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -51,9 +52,10 @@ def test_the_gateways_example_maps_as_described() -> None:
 
 
 def test_the_envelope_of_the_example_is_one() -> None:
-    payload = next(block for block in blocks("json") if "commands/create" in block)
-    made = compile_source(sources()["ditto"], 256_000)(Inbound(topic="ditto/x", payload=payload.encode()), NOW)
-    assert (made.verb, made.id, made.path) == ("create", "demo:T07", ())
+    command = next(block for block in blocks("sh") if "commands/create" in block)
+    topic, _, payload = shlex.split(command)[-3:]
+    made = compile_source(sources()["ditto"], 256_000)(Inbound(topic=topic, payload=payload.encode()), NOW)
+    assert (made.verb, made.id, made.path) == ("create", "my.farm:A2", ())
 
 
 def test_every_member_of_a_source_is_documented() -> None:
