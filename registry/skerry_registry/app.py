@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 
+from skerry import times
 from skerry.errors import SkerryError
 from skerry_adapters.broker import Broker
 from skerry_adapters.dead_letters import DeadLetters
@@ -30,7 +31,6 @@ from skerry_registry.http.server import run_http
 from skerry_registry.http.site import create_http
 from skerry_registry.registry import Registry
 from skerry_registry.settings import Settings, users_path
-from skerry_registry.stores.folder import FolderUnusable
 from skerry_registry.stores.sqlite import SqliteStore
 from skerry_registry.users import Users
 
@@ -55,7 +55,7 @@ class SeriesUnusable(SkerryError):  # noqa: N818 - a row of the error table, nam
     code = "series.unusable"
     message = "The series store cannot be opened: {reason}"
     description = (
-        "Correct the path or the rights; a damaged file can be moved away, its samples are then gone from history."
+        "Correct path, rights or address. A damaged file can be moved away; its samples leave history with it."
     )
 
 
@@ -216,7 +216,7 @@ class _Server(Struct, frozen=True, kw_only=True):
                 "number": sink.cursor,
                 "behind": journal.last - sink.cursor,
                 "error": sink.error,
-                "since": sink.since,
+                "since": None if sink.since is None else times.write(sink.since),
             },
         }
         if isinstance(self.broker, Broker):
@@ -232,7 +232,7 @@ class _Server(Struct, frozen=True, kw_only=True):
             parts["mqtt"] = {
                 "status": "UP" if link.connected else "DOWN",
                 "broker": host,
-                "since": link.since,
+                "since": times.write(link.since),
                 "error": link.error,
             }
         up = all(part["status"] == "UP" for part in parts.values())
@@ -294,7 +294,7 @@ async def _series(settings: Settings, folder: Path, store: SqliteStore) -> Async
         try:
             await stack.enter_async_context(series)
         except SeriesUnavailable as error:
-            raise FolderUnusable(folder=folder, reason=f"series.duckdb: {error.facts.get('reason')}") from error
+            raise SeriesUnusable(reason=error.facts.get("reason")) from error
         yield series
 
 
@@ -321,5 +321,5 @@ async def _forget(series: Series, settings: Settings) -> None:
         try:
             await series.trim(now() - int(settings.series_retention_days * DAY))
         except SeriesUnavailable as error:
-            log.warning("no samples forgotten", extra={"reason": error.text})
+            log.warning("no samples forgotten", extra={"reason": error.facts.get("reason")})
         await asyncio.sleep(TRIM_EVERY)
