@@ -66,13 +66,16 @@ class Address(Struct, frozen=True, kw_only=True):
         client_id: str = "skerry",
         session_expiry: int = 86_400,
     ) -> Address:
-        """The address that mqtt://[user:password@]host[:port] (or mqtts://) names; ValueError says what is wrong."""
+        """The address that mqtt://[user:password@]host[:port] names; ValueError says what is wrong.
+
+        mqtts:// is MQTT over TLS; tcp:// and ssl://, as Ditto's connections write them, are the same two.
+        """
         parts = urlsplit(url if "//" in url else f"mqtt://{url}")
-        if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
+        if parts.scheme not in {"mqtt", "mqtts", "tcp", "ssl"} or not parts.hostname:
             raise ValueError(
                 f"'{parts.scheme}://{parts.hostname or ''}' is no address of a broker; write mqtt://host:1883"
             )
-        tls = parts.scheme == "mqtts"
+        tls = parts.scheme in {"mqtts", "ssl"}
         return cls(
             host=parts.hostname,
             port=parts.port or (8883 if tls else 1883),

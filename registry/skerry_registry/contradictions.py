@@ -21,7 +21,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
     """One line for each; a server does not start with any of them."""
     if settings.mqtt_url is not None:
         text = settings.mqtt_url if "//" in settings.mqtt_url else f"mqtt://{settings.mqtt_url}"
-        yield from _wrong_url("mqtt_url", text, ("mqtt", "mqtts"), "mqtt://host:1883")
+        yield from _wrong_url("mqtt_url", text, ("mqtt", "mqtts", "tcp", "ssl"), "mqtt://host:1883")
     elif settings.http_port == settings.mqtt_port != 0 and settings.http_host == settings.mqtt_host:
         yield f"http_port and mqtt_port are both {settings.http_port}."
     if settings.influx_url is not None:

@@ -32,7 +32,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mqtt_port: Annotated[Port, Meta(description="Port of the embedded broker; 0 takes a free one.")] = 1883
     mqtt_url: Annotated[
         str | None,
-        Meta(description="An external broker instead: mqtt://[user:password@]host[:port], mqtts:// for TLS."),
+        Meta(description="An external broker instead: mqtt://[user:password@]host[:port], mqtts:// for TLS (or tcp://, ssl://)."),
     ] = None
     mqtt_username: Annotated[str | None, Meta(description="Login at the external broker, if not in the URL.")] = None
     mqtt_password: Annotated[str | None, Meta(description="Its password.")] = None

@@ -87,7 +87,9 @@ def test_the_farm_lives_within_seconds_and_stops_clean(tmp_path: Path, how: sign
             "loopback only",
         ):
             assert words in screen
-        assert len(running.client.get(POWER)[0][0]["data"]) > 50
+        wait_until(
+            lambda: len(running.client.get(POWER)[0][0]["data"]) > 50, what="the minutes before the start in history"
+        )
         children = running.children()
         assert children
         running.process.send_signal(how)

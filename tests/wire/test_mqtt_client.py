@@ -262,6 +262,22 @@ async def test_a_wrong_password_is_told_and_tried_again(tmp_path: Path) -> None:
             await until(lambda: made.status.connected)
 
 
+@pytest.mark.parametrize(
+    ("url", "port", "tls"),
+    [
+        ("mqtt://b", 1883, False),
+        ("mqtts://b", 8883, True),
+        ("tcp://b:99", 99, False),
+        ("ssl://b", 8883, True),
+        ("b", 1883, False),
+    ],
+)
+def test_an_address_is_read_in_the_ways_people_write_it(url: str, port: int, tls: bool) -> None:
+    address = Address.read(url)
+
+    assert (address.host, address.port, address.tls) == ("b", port, tls)
+
+
 def make_certificate(folder: Path) -> tuple[Path, Path]:
     tool = shutil.which("openssl")
     if tool is None:
