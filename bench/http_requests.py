@@ -20,6 +20,13 @@ from measure import cpu, free_port, memory, server, wait_for_port
 
 LOGIN = {"Authorization": "Basic " + base64.b64encode(b"ditto:ditto").decode(), "Content-Type": "application/json"}
 
+DONE = """
+function done(summary, latency, requests)
+  for _, share in pairs({50, 95, 99}) do
+    io.write(string.format("latency p%d %.1f ms\\n", share, latency:percentile(share) / 1000))
+  end
+end
+"""
 PUT = """
 wrk.method = "PUT"
 wrk.headers["Content-Type"] = "application/json"
@@ -35,7 +42,7 @@ end
 
 def thing() -> dict[str, object]:
     """A turbine of 1.4 kB."""
-    properties = {f"value{k:02d}": 1000.5 + k for k in range(36)}
+    properties = {f"value{k:02d}": 1000.5 + k for k in range(46)}
     return {
         "attributes": {
             "kind": "turbine",
@@ -55,23 +62,18 @@ def wrk(port: int, path: str, seconds: int, connections: int, put: bool = False)
     """Requests/s and the latencies that wrk measured."""
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: it is the load generator of this benchmark")
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
     for name, value in LOGIN.items():
         command += ["-H", f"{name}: {value}"]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        if put:
-            script.write(f'PATH = "{path}"\n' + PUT)
-            script.flush()
-            command += ["-s", script.name]
-        output = subprocess.run(
-            [*command, f"http://127.0.0.1:{port}{path.replace('@', '0')}"], capture_output=True, text=True, check=True
-        ).stdout
+        script.write(DONE + (f'PATH = "{path}"\n{PUT}' if put else ""))
+        script.flush()
+        command += ["-s", script.name, f"http://127.0.0.1:{port}{path.replace('@', '0')}"]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in output:
         sys.exit(output)
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])
-    latency = "  ".join(
-        f"p{share} {value}" for share, value in re.findall(r"^\s+(50|90|99)%\s+(\S+)", output, re.MULTILINE)
-    )
+    latency = "  ".join(re.findall(r"^latency (.*)$", output, re.MULTILINE))
     return rate, latency
 
 
@@ -120,6 +122,7 @@ def main() -> None:
             answer.read()
             if answer.status not in {201, 204}:
                 sys.exit(f"create: {answer.status}")
+        peak = memory(process.pid)
         for title, path, put, base in (
             (f"GET thing ({len(body)} bytes)", "/api/2/things/bench:T1", False, reads),
             ("GET property", "/api/2/things/bench:T1/features/scada/properties/power", False, reads),
@@ -135,7 +138,8 @@ def main() -> None:
             rate, latency = wrk(port, path, options.seconds, options.connections, put)
             used = (cpu(process.pid) - used) / (rate * options.seconds) * 1e6
             print(f"{title}: {rate:,.0f}/s  {latency}  ratio {rate / base:.2f}  server CPU {used:.0f} us per request")
-        print(f"memory (Pss, whole tree): {memory(process.pid):,.0f} MB")
+            peak = max(peak, memory(process.pid))
+        print(f"peak memory of the server (Pss, whole tree): {peak:,.0f} MB")
 
 
 if __name__ == "__main__":
