@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec.structs import force_setattr
 
+from skerry import values
 from skerry.signals import Kind
 
 if TYPE_CHECKING:
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 
 Key: TypeAlias = tuple[Kind, str]
 
+PLACE = 4_096
+"""Bytes of JSON that fit into one place of the cache."""
+
 
 class Entry:
     """One entity: `held` is durable and what everybody may see, `head` includes changes that are being committed."""
 
-    __slots__ = ("commit", "epoch", "head", "held", "key", "lagging", "pins", "stale")
+    __slots__ = ("commit", "epoch", "head", "held", "key", "lagging", "pins", "places", "stale")
 
     def __init__(self, held: Held) -> None:
         self.key: Key = (held.kind, held.id)
@@ -33,6 +37,7 @@ class Entry:
         self.pins = 0
         self.lagging = False  # its snapshot is older than `held`
         self.stale = False  # another writer is ahead of us
+        self.places = 1 + (held.size or len(values.encode(held.document))) // PLACE
 
 
 class Commit:
@@ -82,10 +87,14 @@ class Commit:
 
 
 class Heads:
-    """A bounded cache of entries, least recently used first; those in flight, pinned or not yet saved are never evicted."""
+    """A bounded cache of entries, least recently used first; those in flight, pinned or not yet saved are never evicted.
+
+    `limit`: places, of which an entity takes one for each begun 4 KiB of JSON.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._taken = 0
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
 
     def __len__(self) -> int:
@@ -105,6 +114,7 @@ class Heads:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = Entry(held)
+            self._taken += entry.places
             self._evict(entry)
         elif entry.stale:
             entry.stale = False
@@ -116,21 +126,25 @@ class Heads:
         return entry
 
     def shrink(self) -> None:
-        """Evict what the bound leaves no room for, now that it is saved."""
-        surplus = len(self._entries) - self._limit
-        if surplus > 0:
+        """Weigh what is here, and evict what the bound leaves no room for, now that it is saved."""
+        for entry in self._entries.values():
+            entry.places = 1 + entry.held.size // PLACE if entry.held.size else entry.places
+        self._taken = sum(entry.places for entry in self._entries.values())
+        if self._taken > self._limit:
             for key, entry in list(self._entries.items()):
                 if not (entry.pins or entry.lagging or entry.commit is not None):
                     del self._entries[key]
-                    surplus -= 1
-                    if not surplus:
+                    self._taken -= entry.places
+                    if self._taken <= self._limit:
                         return
 
     def _evict(self, newest: Entry) -> None:
         """Make room, looking at a few of the oldest only: what must stay is asked again later."""
-        tries = 16
-        while len(self._entries) > self._limit and tries:
+        tries = 32
+        while self._taken > self._limit and tries:
             tries -= 1
             key, entry = self._entries.popitem(last=False)
             if entry.pins or entry.lagging or entry.commit is not None or entry is newest:
                 self._entries[key] = entry
+            else:
+                self._taken -= entry.places

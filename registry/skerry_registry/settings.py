@@ -32,7 +32,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mqtt_port: Annotated[Port, Meta(description="Port of the embedded broker; 0 takes a free one.")] = 1883
     mqtt_url: Annotated[
         str | None,
-        Meta(description="An external broker instead: mqtt://[user:password@]host[:port], mqtts:// for TLS (or tcp://, ssl://)."),
+        Meta(
+            description="An external broker instead: mqtt://[user:password@]host[:port], mqtts:// for TLS (or tcp://, ssl://)."
+        ),
     ] = None
     mqtt_username: Annotated[str | None, Meta(description="Login at the external broker, if not in the URL.")] = None
     mqtt_password: Annotated[str | None, Meta(description="Its password.")] = None
@@ -88,7 +90,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             examples=["512MB"],
         ),
     ] = "256MB"
-    cache_things: Annotated[Size, Meta(description="How many entities are kept decoded in memory.")] = 20_000
+    cache_things: Annotated[
+        Size,
+        Meta(description="How many entities are kept decoded in memory; one of more than 4 KiB counts as several."),
+    ] = 20_000
     dead_letters_max: Annotated[Size, Meta(description="How many dead letters are kept; the oldest go first.")] = 10_000
     cors_origins: Annotated[str, Meta(description="Origins a browser may call from, comma separated; * for any.")] = "*"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="How much is logged.")] = "INFO"
