@@ -31,7 +31,7 @@ def test_a_missing_server_skips_by_name_or_fails_where_it_is_required() -> None:
     with pytest.raises(pytest.skip.Exception, match="chromium"):
         executable("chromium", nowhere)
     with pytest.raises(pytest.fail.Exception, match="SKERRY_TEST_CHROMIUM"):
-        executable("chromium", {**nowhere, "SKERRY_TEST_REQUIRE_SERVERS": "1"})
+        executable("chromium", {**nowhere, "SKERRY_TEST_REQUIRE_SERVERS": "mosquitto,chromium"})
 
 
 async def test_an_asynchronous_test_passes_the_leak_checks() -> None:

@@ -29,7 +29,7 @@ def small_disk(tmp_path: Path):
     )
     if mounted.returncode:
         reason = f"{MISSING}: the right to mount a tmpfs (run the tests as root in a container)"
-        if os.environ.get("SKERRY_TEST_REQUIRE_SERVERS", "") not in {"", "0"}:
+        if "tmpfs" in os.environ.get("SKERRY_TEST_REQUIRE_SERVERS", "").split(","):
             pytest.fail(reason)
         pytest.skip(reason)
     yield folder
