@@ -51,7 +51,6 @@ class Counters(Struct, kw_only=True):
     """What became of the messages so far. received = committed + dead + those on their way. `retried`: batches."""
 
     received: int = 0
-    mapped: int = 0
     committed: int = 0
     dead: int = 0
     retried: int = 0
@@ -88,7 +87,6 @@ class Inlet:
         counters = self.counters
         counters.received += len(messages)
         places, commands, dead = self._mapped(messages)
-        counters.mapped += len(commands)
         if commands:
             if self._troubled:
                 await self._troubled[-1].wait()

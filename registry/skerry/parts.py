@@ -149,7 +149,6 @@ class DesiredPropertyNotFound(DefinitionNotFound):
     )
 
 
-KEYS = ("thingId", "policyId", "definition", "attributes", "features")
 _WHOLE = {"policyId": PolicyIdNotFound, "definition": DefinitionNotFound}
 _OF_FEATURE: dict[str, tuple[type[ThingNotAccessible], type[ThingNotAccessible]]] = {
     "properties": (PropertiesNotFound, PropertyNotFound),

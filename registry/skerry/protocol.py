@@ -17,8 +17,6 @@ from skerry.ids import check_policy_id, check_thing_id, split_id
 from skerry.signals import Action, Command, Event, Json, Kind, Micros, Path, Response, Verb
 from skerry.values import JsonFieldMissing, JsonInvalid, decode, encode, name
 
-CONTENT_TYPE = "application/vnd.eclipse.ditto+json"
-
 _VERBS = frozenset({"create", "retrieve", "modify", "merge", "delete"})
 _GROUPS: dict[Kind, str] = {"thing": "things", "policy": "policies"}
 _BOOLEAN = frozenset({"response-required", "dry-run"})

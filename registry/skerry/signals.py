@@ -41,7 +41,6 @@ class Command(Struct, frozen=True, kw_only=True):
     observed: Micros | None = None
     digest: int | None = None
     redelivered: bool = False
-    origin: str | None = None
     topic: str | None = None
 
 
@@ -73,8 +72,9 @@ class Held(Struct, frozen=True, kw_only=True, eq=False):
 
     Documents are never changed in place: `apply` copies along the changed path and shares the rest. `observed`: feature
     id -> top-level property -> the device time of the value shown (only where telemetry brought one). `gone`: the newest
-    device time of values that are no longer shown, for their messages may come again. `size`: an upper bound of the document's bytes as JSON (0: not measured), `slack` what was added to it since it was measured; both are a
-    memory of `apply` that stores need not keep and that equality passes over.
+    device time of values that are no longer shown, for their messages may come again. `size`: an upper bound of the
+    document's bytes as JSON (0: not measured), `slack` what was added to it since it was measured; both are a memory of
+    `apply` that stores need not keep and that equality passes over.
     """
 
     kind: Kind

@@ -20,7 +20,6 @@ from skerry_registry.runs import Lacking
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skerry.errors import SkerryError
     from skerry.signals import Event, Held, Kind, Micros
     from skerry_policies.enforcer import Enforcer, Permits
     from skerry_registry.deliveries import Deliveries
@@ -267,11 +266,6 @@ class Deciding:
         return known
 
 
-def reraise_as_thing_error(error: SkerryError, thing_id: str) -> SkerryError:
-    """The thing's own error for what is wrong with the policy that comes with it."""
-    return creation.PolicyRefused(thing_id=thing_id, problem=error.text)
-
-
 def _make_policy(held: Held, birth: creation.Birth, command: Command, now: Micros, limit: int) -> Decision:
     """The decision that makes the policy of a new thing."""
     making = Command(
@@ -291,7 +285,7 @@ def _make_policy(held: Held, birth: creation.Birth, command: Command, now: Micro
         policy.LabelInvalid,
         policy.SubjectIdInvalid,
     ) as error:
-        raise reraise_as_thing_error(error, command.id) from error
+        raise creation.PolicyRefused(thing_id=command.id, problem=error.text) from error
 
 
 def _without_special(command: Command, value: dict[str, Any], **more: Any) -> Command:

@@ -61,7 +61,6 @@ class BrokerStatus(Struct, frozen=True, kw_only=True):
     dropped: int
     violations: int
     logins_refused: int
-    received_per_second: float
     failing: str | None = None
 
 
@@ -116,7 +115,6 @@ class Broker:
         self._received = 0
         self._delivered = 0
         self._refused = 0
-        self._rate = (0.0, 0, 0.0)
 
     async def __aenter__(self) -> Self:
         """Open the sessions, listen; `port` is the one that was got."""
@@ -129,7 +127,6 @@ class Broker:
             reason = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
             raise BrokerNotListening(host=self.host, port=self.port, reason=reason) from None
         self.port = self._server.sockets[0].getsockname()[1]
-        self._rate = (self.loop.time(), 0, 0.0)
         self._timer = self.loop.call_later(TICK_SECONDS, self._tick)
         return self
 
@@ -176,7 +173,6 @@ class Broker:
             dropped=self.router.sessions_dropped,
             violations=self.violations,
             logins_refused=self.logins_refused,
-            received_per_second=self._rate[2],
             failing=self.storage.failing,
         )
 
@@ -342,7 +338,7 @@ class Broker:
         self.router.drop(session)
 
     def _tick(self) -> None:
-        """Twice a second: silent clients, wills whose time has come, sessions whose time is over, the rate."""
+        """Twice a second: silent clients, wills whose time has come, sessions whose time is over."""
         now = self.loop.time()
         self._timer = self.loop.call_later(TICK_SECONDS, self._tick)
         for connection in list(self.connections):
@@ -353,9 +349,6 @@ class Broker:
                 self._leave(session, will)
         for session in self.router.expired(self._clock()):
             self._end_session(session)
-        since, count, _ = self._rate
-        if now - since >= 1:
-            self._rate = (now, self._received, (self._received - count) / (now - since))
 
 
 def _stored(planned: list[tuple[Session, Delivery]]) -> bool:

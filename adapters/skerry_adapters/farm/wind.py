@@ -29,7 +29,7 @@ class Wind:
         self._turn = rng.normal(0.0, 10.0)
         self._gust = rng.normal(0.0, 0.1 * mean, len(layout.names))
         self._cold = rng.normal(0.0, 1.0)
-        self._upwind, self._downwind, self._apart_east, self._apart_north = _neighbours(layout)
+        self._downwind, self._apart_east, self._apart_north = _neighbours(layout)
         self.speed = np.full(len(layout.names), float(mean))
         self.direction = direction
         self.turbulence = np.full(len(layout.names), 0.1)
@@ -75,8 +75,8 @@ def _drift(value: float, spread: float, share: float, noise: float) -> float:
     return value * keep + spread * math.sqrt(1.0 - keep * keep) * noise
 
 
-def _neighbours(layout: Layout) -> tuple[Places, Places, Floats, Floats]:
-    """All ordered pairs closer than a wake reaches: who, to whom, how far east and north."""
+def _neighbours(layout: Layout) -> tuple[Places, Floats, Floats]:
+    """All ordered pairs closer than a wake reaches: who stands behind, how far east and north of the other."""
     reach = _WAKE_REACHES * layout.turbine.rotor_diameter
     ones, others = [], []
     for start in range(0, len(layout.names), 256):
@@ -89,4 +89,4 @@ def _neighbours(layout: Layout) -> tuple[Places, Places, Floats, Floats]:
         ones.append(one[apart] + start)
         others.append(other[apart])
     one, other = np.concatenate(ones), np.concatenate(others)
-    return one, other, layout.east[other] - layout.east[one], layout.north[other] - layout.north[one]
+    return other, layout.east[other] - layout.east[one], layout.north[other] - layout.north[one]

@@ -39,7 +39,6 @@ def create_http(
     *,
     new_id: NewId,
     health: Health,
-    ready: Callable[[], bool] = lambda: True,
     history: Answering | None = None,
     page_folder: Path | None = None,
     gauges: Sequence[Gauge] = (),
@@ -51,7 +50,7 @@ def create_http(
     if history is not None:
         mounts.append(_mount("/api/2/timeseries", history))
     app = Litestar(
-        route_handlers=[*mounts, *operations(health, measures, ready), *pages(page_folder)],
+        route_handlers=[*mounts, *operations(health, measures), *pages(page_folder)],
         openapi_config=None,
         exception_handlers={HTTPException: _refused, SkerryError: _failed, Exception: _broken},
         logging_config=None,
