@@ -1,4 +1,4 @@
-"""Topic filters: the tree of subscriptions and the tree of retained messages agree with the plain rule."""
+"""Topic filters: subscriptions, retained messages and sources agree with the plain rule."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry_adapters.broker.packets import ProtocolViolation
-from skerry_adapters.broker.topics import FilterTree, TopicTree, check_filter, check_topic, matches, split_share
+from skerry_adapters.broker.topics import FilterTree, TopicTree, check_filter, check_topic, split_share
+from skerry_adapters.sources import matcher
 
 levels = st.sampled_from(["", "a", "b", "$s"])
 topics = st.lists(levels, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -16,6 +17,19 @@ filters = (
     .map(lambda t: "/".join([*t[0], "#"] if t[1] else t[0]))
     .filter(bool)
 )
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """The plain rule (MQTT 5, chapter 4.7): whether the filter takes the topic."""
+    if topic[:1] == "$" and pattern[:1] in ("+", "#"):
+        return False
+    wanted, given = pattern.split("/"), topic.split("/")
+    for position, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if position >= len(given) or level not in ("+", given[position]):
+            return False
+    return len(wanted) == len(given)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +56,7 @@ def test_filters_take_the_topics_of_the_standard(pattern: str, topic: str, *, ta
     kept.put(topic, topic)
     assert matches(pattern, topic) is taken
     assert bool(tree.match(topic)) is taken
+    assert bool(matcher([pattern]).fullmatch(topic)) is taken
     assert list(kept.match(pattern)) == ([topic] if taken else [])
 
 
@@ -97,3 +112,8 @@ def test_a_share_is_its_name_and_a_filter() -> None:
 def test_broken_topics_are_refused(bad: str) -> None:
     with pytest.raises(ProtocolViolation):
         check_topic(bad)
+
+
+@given(filters, topics)
+def test_sources_take_what_their_filters_take(pattern: str, topic: str) -> None:
+    assert bool(matcher([pattern]).fullmatch(topic)) is matches(pattern, topic)

@@ -124,7 +124,7 @@ def test_check_tells_what_is_wrong_and_what_is_in_force(tmp_path: Path) -> None:
         (["simulate", "--model", "nope"], "iea-3.4"),
         (["simulate", "--speed", "10"], "--duration"),
         (["simulate", "--start", "noon"], "ISO 8601"),
-        (["simulate", "--mqtt-url", "http://x"], "mqtt://host:port"),
+        (["simulate", "--mqtt-url", "http://x"], "mqtt://host:1883"),
         (["replay", "nothere.csv", "--preset", "flasc"], "nothere.csv"),
         (["replay", "x.csv", "--preset", "flask"], "flasc"),
         (["replay", "x.csv", "--signal", "P"], "NAME=PROPERTY"),

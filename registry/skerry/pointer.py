@@ -85,7 +85,7 @@ _FIXED: dict[bytes, int] = {b"attributes": 1, b"features": 3}
 def _segment(raw: bytes, segment: bytes) -> str:
     """One segment, decoded."""
     if b"%" in segment:
-        if _has_bad_escape(segment):
+        if has_bad_escape(segment):
             raise PointerInvalid(pointer=_show(raw), problem="a '%' is not followed by two hexadecimal digits")
         segment = unquote_to_bytes(segment)
     try:
@@ -94,7 +94,7 @@ def _segment(raw: bytes, segment: bytes) -> str:
         raise PointerInvalid(pointer=_show(raw), problem="it is not UTF-8 once decoded") from error
 
 
-def _has_bad_escape(segment: bytes) -> bool:
+def has_bad_escape(segment: bytes) -> bool:
     """Whether some '%' lacks its two hexadecimal digits."""
     digits = frozenset(b"0123456789abcdefABCDEF")
     return any(len(part) < 2 or part[0] not in digits or part[1] not in digits for part in segment.split(b"%")[1:])

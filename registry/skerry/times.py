@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from skerry.signals import Micros
 
+DAY: Micros = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 

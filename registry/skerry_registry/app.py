@@ -44,9 +44,10 @@ log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page"
 TRIM_EVERY = 3600.0
+FILES = 65_536
+"""Open files that we ask for where the system names no bound; it refuses to give all there are."""
 COLLECT_EVERY = (50_000, 20, 50)
 """Things and events are trees: with Python's own thresholds the collector walks all of them many times a second, for nothing."""
-DAY = 86_400_000_000
 
 
 class SeriesUnusable(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
@@ -106,8 +107,9 @@ async def serve(settings: Settings, *, ready: Callable[[Running], None] | None =
 def _allow_connections() -> None:
     """As many open files, so connections, as the system grants us without asking: often 1,024 is only the start."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = FILES if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
@@ -319,7 +321,7 @@ async def _forget(series: Series, settings: Settings) -> None:
     """Forget old samples, now and every hour; a store that is away is asked again the next time."""
     while True:
         try:
-            await series.trim(now() - int(settings.series_retention_days * DAY))
+            await series.trim(now() - int(settings.series_retention_days * times.DAY))
         except SeriesUnavailable as error:
             log.warning("no samples forgotten", extra={"reason": error.facts.get("reason")})
         await asyncio.sleep(TRIM_EVERY)

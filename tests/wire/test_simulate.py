@@ -94,7 +94,13 @@ def test_a_broker_that_is_not_there_is_named() -> None:
         pass
 
 
-@pytest.mark.parametrize("url", ["http://x", "mqtt://", "mqtt://h:port", "localhost:1883"])
+@pytest.mark.parametrize("url", ["http://x", "mqtt://", "mqtt://h:port", "http://ditto:secret@h"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(BrokerRefused, match="cannot be"):
+    with pytest.raises(BrokerRefused, match="cannot be") as refused:
         broker_at(url)
+    assert "secret" not in refused.value.text
+
+
+def test_addresses_are_read_as_the_server_reads_them() -> None:
+    assert broker_at("localhost:1884", "ditto", "secret") == broker_at("mqtt://ditto:secret@localhost:1884")
+    assert broker_at("ssl://h").port == 8883

@@ -58,19 +58,6 @@ def split_share(topic: str) -> tuple[str, str]:
     return "", topic
 
 
-def matches(pattern: str, topic: str) -> bool:
-    """Whether the filter takes the topic."""
-    if topic[:1] == "$" and pattern[:1] in ("+", "#"):
-        return False
-    wanted, given = pattern.split("/"), topic.split("/")
-    for position, level in enumerate(wanted):
-        if level == "#":
-            return True
-        if position >= len(given) or level not in ("+", given[position]):
-            return False
-    return len(wanted) == len(given)
-
-
 class _Node(Generic[What]):
     """One level of a tree."""
 

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from typing import Any, ClassVar, Self
-from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
 from msgspec import Struct
@@ -14,6 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from skerry.errors import SkerryError
+from skerry_adapters.mqtt import Address
 
 _PATIENCE = 10.0
 
@@ -45,20 +45,10 @@ class Broker(Struct, frozen=True, kw_only=True):
 def broker_at(url: str, username: str | None = None, password: str | None = None) -> Broker:
     """The broker of an address mqtt://[user:password@]host[:port], mqtts:// for TLS. Raises BrokerRefused."""
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        read = Address.read(url, username=username, password=password)
     except ValueError as error:
-        raise BrokerRefused(where=url, reason=f"cannot be: {error}") from error
-    if parts.scheme not in ("mqtt", "mqtts", "tcp", "ssl") or not parts.hostname:
-        raise BrokerRefused(where=url, reason="cannot be: an address reads mqtt://host:port")
-    tls = parts.scheme in ("mqtts", "ssl")
-    return Broker(
-        host=parts.hostname,
-        port=port or (8883 if tls else 1883),
-        username=unquote(parts.username) if parts.username else username,
-        password=unquote(parts.password) if parts.password else password,
-        tls=tls,
-    )
+        raise BrokerRefused(where=url.rpartition("@")[2], reason=f"cannot be: {error}") from error
+    return Broker(host=read.host, port=read.port, username=read.username, password=read.password, tls=read.tls)
 
 
 class Outlet:

@@ -9,7 +9,6 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from influxdb_client.client.influxdb_client import InfluxDBClient
@@ -19,6 +18,7 @@ from influxdb_client.rest import ApiException
 from msgspec import Struct
 from urllib3.exceptions import HTTPError
 
+from skerry import times
 from skerry_adapters.series.lines import LineWriter, fields_of, place_of, tag_of
 from skerry_adapters.series.ports import Page, Query, Sample, SeriesUnavailable, Value
 from skerry_adapters.series.query import QueryInvalid, unsuited
@@ -34,8 +34,6 @@ T = TypeVar("T")
 LoadCursor = Callable[[], Awaitable[int]]
 SaveCursor = Callable[[int], Awaitable[None]]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _FUNCTIONS = {"avg": "mean", "min": "min", "max": "max", "sum": "sum", "stddev": "stddev"}
 # InfluxDB 2.7 mislabels windows before 1970 that it computes in its storage; grouping takes the work out of there.
 _APART = '|> group(columns: ["_start", "_stop", "_field"])'
@@ -289,8 +287,8 @@ class InfluxSeries:
                     raise SeriesUnavailable(reason=f"InfluxDB cannot answer: {cells[-2:]}")
             else:
                 yield _Row(
-                    _micros(cells[start_at]),
-                    _micros(cells[time_at]) if time_at >= 0 else None,
+                    times.parse(cells[start_at]),
+                    times.parse(cells[time_at]) if time_at >= 0 else None,
                     cells[field_at] if field_at >= 0 else "",
                     _value(cells[value_at], types[value_at]),
                 )
@@ -309,10 +307,6 @@ def _value(text: str, kind: str) -> Value | None:
     return None if math.isnan(number) else whole(number) if math.isfinite(number) else number
 
 
-def _micros(text: str) -> Micros:
-    return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
-
-
 def _cuts(query: Query, steps: Sequence[Step]) -> Iterator[_Cut]:
     for start, length, count in runs(steps):
         yield _Cut(
@@ -323,11 +317,7 @@ def _cuts(query: Query, steps: Sequence[Step]) -> Iterator[_Cut]:
 
 
 def _span(start: Micros, end: Micros) -> str:
-    return f"range(start: {_moment(start)}, stop: {_moment(end)})"
-
-
-def _moment(time: Micros) -> str:
-    return f"{(_EPOCH + timedelta(microseconds=time)).replace(tzinfo=None).isoformat()}Z"
+    return f"range(start: {times.write(start)}, stop: {times.write(end)})"
 
 
 def _quote(text: str) -> str:

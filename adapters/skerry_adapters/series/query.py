@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import Struct
 
+from skerry import times
 from skerry.errors import SkerryError
 from skerry.signals import Micros
 from skerry_adapters.series.ports import Aggregate, Fill, Query
@@ -188,10 +189,10 @@ def shown(asked: Asked) -> dict[str, Any]:
 def iso(time: Micros) -> str:
     """The time as ISO 8601 in UTC, with no more digits than it has."""
     try:
-        text = (_EPOCH + timedelta(microseconds=time)).replace(tzinfo=None).isoformat()
+        text = times.write(time)
     except OverflowError:
         return f"{time} µs"
-    return f"{text[:-3] if text.endswith('000') and '.' in text else text}Z"
+    return f"{text[:-4]}Z" if text.endswith("000Z") and "." in text else text
 
 
 def duration(name: str, text: str) -> Micros:

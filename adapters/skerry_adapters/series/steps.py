@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 from zoneinfo import ZoneInfo
 
+from skerry.times import DAY
 from skerry_adapters.series.ports import Page, Query, Value
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 Step: TypeAlias = tuple[int, int]
 """Start (inclusive) and end (exclusive)."""
 
-DAY: Micros = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from skerry import times
 from skerry.errors import SkerryError
 from skerry_adapters.dead_letters import FILE, DeadLetter, DeadLetters
 from skerry_registry.cli.tables import plain
@@ -91,16 +91,20 @@ def replay(settings: Settings, ids: list[int]) -> None:
 
 
 def _cells(letter: DeadLetter) -> tuple[str, ...]:
-    when = datetime.fromtimestamp(letter.time / 1_000_000, UTC)
     why = str(letter.reason.get("message", letter.code))
-    return str(letter.id), f"{when:%Y-%m-%d %H:%M:%S}Z", plain(letter.topic), plain(f"{letter.code}: {why}")
+    return (
+        str(letter.id),
+        f"{times.write(letter.time)[:19].replace('T', ' ')}Z",
+        plain(letter.topic),
+        plain(f"{letter.code}: {why}"),
+    )
 
 
 def _document(letter: DeadLetter) -> dict[str, object]:
     """A letter as JSON; a payload that is no text in base64."""
     document: dict[str, object] = {
         "id": letter.id,
-        "time": datetime.fromtimestamp(letter.time / 1_000_000, UTC).isoformat(),
+        "time": times.write(letter.time),
         "source": letter.source,
         "topic": letter.topic,
         "code": letter.code,

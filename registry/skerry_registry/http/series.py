@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from urllib.parse import unquote_to_bytes
 
 from skerry import pointer
-from skerry.ids import check_thing_id
 from skerry.signals import Path
 from skerry_adapters.series.ports import SeriesUnavailable
 from skerry_adapters.series.query import QueryInvalid
@@ -14,6 +12,7 @@ from skerry_registry.history import History
 from skerry_registry.http.answer import Answer, of_json
 from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
 from skerry_registry.http.request import Request
+from skerry_registry.http.things import thing_id_in
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +48,9 @@ def _named(raw: bytes) -> tuple[str, Path]:
     if not raw.startswith(PREFIX):
         raise RouteNotFound(path=raw.decode("latin-1"))
     thing, _, rest = raw[len(PREFIX) :].partition(b"/")
-    try:
-        thing_id = unquote_to_bytes(thing).decode()
-    except UnicodeDecodeError as error:
-        raise RouteNotFound(path=raw.decode("latin-1")) from error
-    if not thing_id:
+    if not thing:
         raise RouteNotFound(path=raw.decode("latin-1"))
-    check_thing_id(thing_id)
+    thing_id = thing_id_in(thing)
     path = pointer.from_url(b"/" + rest) if rest else ()
     if path and (len(path) < 4 or path[0] != "features" or path[2] != "properties"):
         raise RouteNotFound(path=raw.decode("latin-1"))

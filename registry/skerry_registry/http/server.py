@@ -69,12 +69,8 @@ class Embedded(Server):
 
 
 def room() -> int:
-    """How many connections there may be at a time; raises the soft limit of open files to the hard one for them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS + FILES_KEPT
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    """How many connections there may be at a time, by the limit of open files."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return CONNECTIONS if soft == resource.RLIM_INFINITY else max(BACKLOG // 4, min(CONNECTIONS, soft - FILES_KEPT))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -31,7 +30,6 @@ VERBS: dict[str, Verb] = {"GET": "retrieve", "PUT": "modify", "PATCH": "merge", 
 REMEMBERED = 8_192
 SHORT = 512
 """Bytes of paths that are worth remembering."""
-BAD_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
 BODY_LEAST = 1_048_576
 """A body may be longer than the thing it describes (white space, escapes), but not longer than this or the thing's limit."""
 
@@ -160,16 +158,16 @@ def spot_of(raw: bytes) -> Spot:
         parts.pop()
     if not rest.startswith(b"/") or b"" in parts[:2]:
         raise RouteNotFound(path=raw.decode("latin-1"))
-    thing_id = _thing_id(parts[0])
+    thing_id = thing_id_in(parts[0])
     if len(parts) == 1:
         return Spot(thing_id, (), ANY, "thing")
     route, methods = _route_of(parts[1:], raw)
     return Spot(thing_id, pointer.from_url(rest[1 + len(parts[0]) :]), methods, route)
 
 
-def _thing_id(segment: bytes) -> str:
+def thing_id_in(segment: bytes) -> str:
     """The id in a segment of a URL. Raises ThingIdInvalid."""
-    if BAD_ESCAPE.search(segment):
+    if pointer.has_bad_escape(segment):
         raise ThingIdInvalid(id=segment.decode("latin-1"), problem="a '%' is not followed by two hexadecimal digits")
     try:
         thing_id = unquote_to_bytes(segment).decode()

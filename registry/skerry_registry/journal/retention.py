@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from skerry.times import DAY
 from skerry_registry.ports import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DAY = 86_400_000_000
 STEP = 0.05
 """The share of the journal that goes at a time while it is too large."""
 
