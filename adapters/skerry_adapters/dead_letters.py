@@ -63,6 +63,7 @@ class LetterCut(SkerryError):
     code = "deadletters.cut"
     status = 413
     message = "The payload had {size} bytes and only the first {kept} were kept, so it cannot be replayed."
+    description = "Have the device send it again, once the cause of the first refusal is gone."
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
@@ -143,7 +144,7 @@ class DeadLetters:
             "DELETE FROM letters WHERE id <= (SELECT id FROM letters ORDER BY id DESC LIMIT 1 OFFSET ?)", (self.most,)
         )
         kept = connection.execute(
-            "SELECT total(length(payload) + length(topic) + length(reason)), max(id) FROM letters"
+            "SELECT total(length(payload) + length(topic) + length(reason)) FROM letters"
         ).fetchone()
         if kept[0] > MOST_BYTES:
             connection.execute(

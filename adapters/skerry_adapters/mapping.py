@@ -42,6 +42,7 @@ class MappingError(SkerryError):
     code = "mapping.invalid"
     status = 400
     message = "The payload cannot be mapped."
+    description = "The server failed over it, and its log says how; it can be replayed once that is mended."
 
 
 class PayloadMalformed(MappingError):

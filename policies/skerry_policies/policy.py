@@ -35,6 +35,7 @@ class PartNotFound(SkerryError):
     code = "policies:entry.notfound"
     status = 404
     message = "The policy '{policy_id}' has nothing at {path} that you may see."
+    description = "Look at the whole policy to see what it has."
 
 
 class PolicyExists(SkerryError):
@@ -79,7 +80,7 @@ class PolicyTooLarge(SkerryError):
     code = "policies:policy.toolarge"
     status = 413
     message = "The policy '{policy_id}' would be {size} bytes of JSON; the limit is {limit}."
-    description = "Use fewer entries, or raise policy.max_bytes."
+    description = "Use fewer entries, or raise the setting policy_max_bytes."
 
 
 class PolicyInvalid(SkerryError):

@@ -65,7 +65,7 @@ class _Facts(dict[str, Any]):
 
 
 def rows() -> list[type[SkerryError]]:
-    """Every error row that the imported modules define, by code."""
+    """Every error row that the imported modules define, by status and code."""
     found: list[type[SkerryError]] = []
     waiting = [SkerryError]
     while waiting:

@@ -46,6 +46,7 @@ class PolicyRefused(SkerryError):
     code = "things:policy.invalid"
     status = 400
     message = "The thing '{thing_id}' comes with a policy that is not valid: {problem}"
+    description = "Correct _policy, or leave it out: the thing then gets a policy that grants you everything."
 
 
 class PolicyNotAllowed(SkerryError):

@@ -35,7 +35,7 @@ class EventNotStorable(SkerryError):
     code = "store.event.invalid"
     status = 400
     message = "The change of '{id}' cannot be written as JSON: {problem}."
-    description = "Send valid Unicode and at most a few hundred levels of nesting."
+    description = "Send valid Unicode, nested at most 100 levels deep."
 
 
 class Store(Protocol):

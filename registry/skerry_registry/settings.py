@@ -52,9 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     influx_bucket: Annotated[str | None, Meta(description="Its bucket.")] = None
     login_user: Annotated[
         str | None,
-        Meta(
-            description="Who `simulate`, `replay`, `watch` and `dead-letters` log in as at a server; not read by `serve`."
-        ),
+        Meta(description="Who `simulate`, `replay` and `watch` log in as at a server; not read by `serve`."),
     ] = None
     login_password: Annotated[str | None, Meta(description="Their password.")] = None
     users_file: Annotated[

@@ -58,6 +58,7 @@ class PasswordInvalid(SkerryError):
     code = "users:password.invalid"
     status = 400
     message = "A password must not be empty."
+    description = "Give one of at least one character."
 
 
 class UserNotFound(SkerryError):
@@ -66,6 +67,7 @@ class UserNotFound(SkerryError):
     code = "users:user.notfound"
     status = 404
     message = "There is no user '{name}' in {path}."
+    description = "`skerry user list` shows who is there; `skerry user add {name}` makes the user."
 
 
 class UsersUnreadable(SkerryError):

@@ -84,6 +84,7 @@ class BodyTooLarge(SkerryError):
     code = "gateway:body.toolarge"
     status = 413
     message = "The body is longer than {limit} bytes."
+    description = "Send less at a time. The setting thing_max_bytes raises the limit where it is above 1 MiB."
 
 
 class BodyLate(SkerryError):
@@ -92,6 +93,7 @@ class BodyLate(SkerryError):
     code = "gateway:body.late"
     status = 408
     message = "The rest of the body did not arrive within {seconds} seconds."
+    description = "Nothing was done. Send it again, over a faster connection or in smaller parts."
 
 
 class RoomTaken(SkerryError):
@@ -109,6 +111,7 @@ class RequestInvalid(SkerryError):
     code = "gateway:request.invalid"
     status = 400
     message = "The request cannot be read: {problem}."
+    description = "Nothing was done. Correct it, or see /apidoc for what may be asked."
 
 
 class ThingIdsMissing(SkerryError):

@@ -21,9 +21,7 @@ class EventsForgotten(SkerryError):
     code = "journal.events.forgotten"
     status = 410
     message = "The journal starts at number {oldest}; the events after {after} are no longer kept."
-    description = (
-        "Start over from the current state, and keep events longer: journal.retention_days, journal.max_bytes."
-    )
+    description = "Start over from the current state, and keep events longer: the settings journal_retention_days and journal_max_bytes."
     extras = ("after", "oldest")
 
 
