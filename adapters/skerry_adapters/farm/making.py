@@ -13,12 +13,11 @@ from skerry_adapters.farm.outlet import Outlet
 DEFINITIONS = {"turbine": "wind:Turbine:1.0.0", "metmast": "wind:MetMast:1.0.0", "farm": "wind:Farm:1.0.0"}
 
 
-def make_things(
-    outlet: Outlet, things: Mapping[str, Mapping[str, Any]], topic: str = "ditto/{namespace}/{name}"
-) -> bool:
+def make_things(outlet: Outlet, things: Mapping[str, Mapping[str, Any]]) -> bool:
     """Send a merge per thing, which makes it if it is not there and leaves its features alone if it is.
 
-    A thing that is there as it should be is not changed, and keeps its revision. A broker hands one client's messages on in order, so telemetry sent afterwards finds the thing. False when stopped.
+    A thing that is there as it should be is not changed, and keeps its revision. A broker hands one client's messages on
+    in order, so telemetry sent afterwards finds the thing. False when stopped.
     """
     for thing_id, attributes in things.items():
         namespace, _, name = thing_id.partition(":")
@@ -36,7 +35,7 @@ def make_things(
                 "features": {FEATURE: {"properties": {}}},
             },
         }
-        if not outlet.send(topic.format(namespace=namespace, name=name), msgspec.json.encode(envelope)):
+        if not outlet.send(f"ditto/{namespace}/{name}", msgspec.json.encode(envelope)):
             return False
     return True
 
