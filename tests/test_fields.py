@@ -23,6 +23,7 @@ THING = {
         ("/attributes/b/d", {"attributes": {"b": {"d": {"e": 3}}}}),
         ("attributes/b,attributes/b/c", {"attributes": {"b": {"c": 2, "d": {"e": 3}}}}),
         ("attributes/b/c,attributes", {"attributes": THING["attributes"]}),
+        ("attributes,attributes(a)", {"attributes": THING["attributes"]}),
         ("attributes/b/c,attributes(a)", {"attributes": {"a": 1, "b": {"c": 2}}}),
         ("features/*/properties/x", {"features": {"f": {"properties": {"x": 1}}}}),
         (

@@ -145,3 +145,11 @@ def test_a_put_metadata_that_is_no_json_is_passed_over(held, text):
 def test_a_key_without_a_place_is_refused(held, key):
     with pytest.raises(metadata.MetadataNotModifiable):
         send(held, "merge", (), {"attributes": {"a": 1}}, put_metadata=entries(**{key: 1}))
+
+
+def test_metadata_too_large_are_refused_whatever_the_size_of_the_thing(held):
+    text = entries(**{"attributes/a/note": "x" * LIMIT})
+    with pytest.raises(things.ThingTooLarge):
+        send(held, "modify", ("attributes", "a"), 1, put_metadata=text)
+    with pytest.raises(things.ThingTooLarge):
+        send(held, "merge", ("attributes",), {"a": 1}, put_metadata=entries(**{"/attributes/a/note": "x" * LIMIT}))

@@ -56,3 +56,10 @@ def test_tags_of_values_are_stable_and_tell_values_apart():
     tags = {preconditions.value_etag(value) for value in (None, True, False, 0, 1, 1.0, "1", "", [], {}, {"a": 1}, [1])}
     assert len(tags) == 12
     assert preconditions.value_etag("x") == '"hash:' + preconditions.value_etag("x")[6:22] + '"'
+
+
+@pytest.mark.parametrize("verb", ["retrieve", "modify"])
+def test_if_match_is_looked_at_before_if_none_match(verb):
+    with pytest.raises(PreconditionFailed) as error:
+        preconditions.check({"if-none-match": TAG, "if-match": '"rev:4"'}, TAG, verb)
+    assert error.value.facts["header"] == "if-match"
