@@ -1,6 +1,6 @@
 """GET a thing (1.4 kB) and PUT a property (durable) with 32 connections, beside the same server with a constant handler.
 
-Needs `wrk` (a package of most Linux distributions). Run: .venv/bin/python bench/http.py [--seconds 8] [--connections 32]
+Needs `wrk` (a package of most Linux distributions). Run: .venv/bin/python bench/http_requests.py [--seconds 8] [--connections 32]
 """
 
 from __future__ import annotations

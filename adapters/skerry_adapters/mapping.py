@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta, structs
 
-from skerry import protocol
+from skerry import protocol, times
 from skerry.errors import SkerryError
 from skerry.ids import check_feature_id, check_thing_id
 from skerry.pointer import parse
 from skerry.signals import Command, Json, Micros, Path
-from skerry.values import KEY_LIMIT
+from skerry.values import KEY_LIMIT, JsonKeyInvalid, check_key
+from skerry.values import name as kind_of
 from skerry_adapters.inbound import Inbound
 from skerry_adapters.sources import PLACEHOLDER, Source, TimeFormat
 
@@ -26,10 +27,7 @@ Inbounder: TypeAlias = Callable[[Inbound, Micros], Command]
 DEEPEST = 64
 _KNOWN = 50_000
 _SHORT_TOPIC = 512
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICRO = timedelta(microseconds=1)
 _UNITS = {"auto": 1_000, "ms": 1_000, "s": 1_000_000, "us": 1}
-_BAD_KEY = re.compile(r"[/\x00-\x1f\x7f-\xff]|^$")
 
 _Instant = Annotated[datetime, Meta(tz=True)]
 _decode = msgspec.json.Decoder().decode
@@ -242,7 +240,7 @@ class _Telemetry:
             return {name: value for name, value in found.items() if value is not self}
         values = _found(payload, self.values)
         if not isinstance(values, dict):
-            raise PayloadNotObject(where=self.source.values, found=_kind(values))
+            raise PayloadNotObject(where=self.source.values, found=kind_of(values))
         for key in self.not_values:
             values.pop(key, None)
         return values
@@ -250,8 +248,10 @@ class _Telemetry:
     def check(self, values: dict[str, Json]) -> None:
         """Refuse member names that cannot be properties; remember the others."""
         for key in values:
-            if len(key) > KEY_LIMIT or _BAD_KEY.search(key):
-                raise KeyInvalid(key=key[:KEY_LIMIT], limit=KEY_LIMIT)
+            try:
+                check_key(key)
+            except JsonKeyInvalid:
+                raise KeyInvalid(key=key[:KEY_LIMIT], limit=KEY_LIMIT) from None
         if len(self.keys) + len(values) > _KNOWN:
             self.keys.clear()
         self.keys.update(values)
@@ -278,7 +278,7 @@ def _object(payload: bytes) -> dict[str, Json]:
     except msgspec.DecodeError as error:
         raise PayloadMalformed(reason=_utf8(payload) or _reason(payload, str(error))) from None
     if type(value) is not dict:
-        raise PayloadNotObject(where="The payload", found=_kind(value))
+        raise PayloadNotObject(where="The payload", found=kind_of(value))
     return value
 
 
@@ -298,11 +298,6 @@ def _reason(payload: bytes, said: str) -> str:
     if at and re.match(rb"-?(NaN|Infinity)", payload[int(at[1]) :]):
         return f"NaN or Infinity at byte {at[1]}"
     return said[0].lower() + said[1:]
-
-
-def _kind(value: Json) -> str:
-    names = {dict: "an object", list: "an array", str: "text", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
 
 
 def _check_depth(value: Json, room: int) -> None:
@@ -332,7 +327,7 @@ def moment(stamp: Json, source: Source, now: Micros) -> Micros:
     kind: TimeFormat = source.time_format
     if type(stamp) is str and kind in {"auto", "rfc3339"}:
         try:
-            micros = (msgspec.convert(stamp, _Instant) - _EPOCH) // _MICRO
+            micros = times.micros(msgspec.convert(stamp, _Instant))
         except (msgspec.ValidationError, OverflowError):
             raise TimeInvalid(
                 pointer=source.time,
@@ -347,7 +342,7 @@ def moment(stamp: Json, source: Source, now: Micros) -> Micros:
         wanted = {"auto": "RFC 3339 text or milliseconds since 1970", "rfc3339": "RFC 3339 text"}
         raise TimeInvalid(
             pointer=source.time,
-            reason=f"{_kind(stamp)}, not {wanted.get(kind, f'a number ({kind} since 1970)')}",
+            reason=f"{kind_of(stamp)}, not {wanted.get(kind, f'a number ({kind} since 1970)')}",
             cure="Send it so, or set time_format of the source.",
         )
     if micros < 0:

@@ -11,15 +11,24 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 
 
+def moment(time: Micros) -> datetime:
+    """The instant as Python has it, in UTC. Raises OverflowError beyond the years 1 to 9999."""
+    return _EPOCH + time * _MICRO
+
+
+def micros(moment: datetime) -> Micros:
+    """The instant as we have it; `moment` names its zone."""
+    return (moment - _EPOCH) // _MICRO
+
+
 def write(time: Micros) -> str:
     """The text of an instant: 2026-11-21T14:43:14.123456Z."""
-    moment = _EPOCH + time * _MICRO
-    return moment.isoformat(timespec="microseconds" if time % 1_000_000 else "seconds").removesuffix("+00:00") + "Z"
+    return (
+        moment(time).isoformat(timespec="microseconds" if time % 1_000_000 else "seconds").removesuffix("+00:00") + "Z"
+    )
 
 
 def parse(text: str) -> Micros:
     """The instant in an RFC 3339 text, UTC where it names no zone. Raises ValueError."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // _MICRO
+    found = datetime.fromisoformat(text)
+    return micros(found if found.tzinfo is not None else found.replace(tzinfo=UTC))

@@ -8,7 +8,7 @@ import hashlib
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -38,8 +38,6 @@ _PERCENT = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,9})?")
 _RELATIVE = re.compile(r"now(?:([+-])(.+))?")
 _SPACED_OFFSET = re.compile(r" (\d\d:?\d\d)$")
 _SINCE_1970 = re.compile(r"-?[0-9]{8,15}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class QueryInvalid(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
@@ -273,7 +271,7 @@ def _time(name: str, text: str, now: Micros, tz: str) -> Micros:
         moment = datetime.fromisoformat(_SPACED_OFFSET.sub(r"+\1", text))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=ZoneInfo(tz))
-        return _within(name, text, (moment - _EPOCH) // _MICROSECOND)
+        return _within(name, text, times.micros(moment))
     except (ValueError, OverflowError) as error:
         raise QueryInvalid(
             name=name, reason=f"'{text}' is no time; write 2026-01-31T12:00:00Z, now, now-1h or milliseconds since 1970"
@@ -286,5 +284,5 @@ def _within(name: str, text: str, time: Micros) -> Micros:
     return time
 
 
-_FIRST: Micros = (datetime(1900, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_LAST: Micros = (datetime(2100, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_FIRST: Micros = times.micros(datetime(1900, 1, 1, tzinfo=UTC))
+_LAST: Micros = times.micros(datetime(2100, 1, 1, tzinfo=UTC))

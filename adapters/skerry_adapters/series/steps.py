@@ -6,10 +6,11 @@ Both stores aggregate between these bounds and hand the values back, so that the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 from zoneinfo import ZoneInfo
 
+from skerry import times
 from skerry.times import DAY
 from skerry_adapters.series.ports import Page, Query, Value
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 Step: TypeAlias = tuple[int, int]
 """Start (inclusive) and end (exclusive)."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def all_steps(query: Query) -> list[Step]:
@@ -34,11 +33,11 @@ def all_steps(query: Query) -> list[Step]:
 
 
 def _calendar(start: Micros, end: Micros, days: int, zone: ZoneInfo) -> list[Micros]:
-    local = (_EPOCH + timedelta(microseconds=start)).astimezone(zone).replace(tzinfo=None)
+    local = times.moment(start).astimezone(zone).replace(tzinfo=None)
     starts = [start]
     while True:
         local += timedelta(days=days)
-        at = (local.replace(tzinfo=zone).astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+        at = times.micros(local.replace(tzinfo=zone).astimezone(UTC))
         if at >= end:
             return starts
         starts.append(at)
