@@ -107,6 +107,13 @@ async def test_the_range_includes_its_start_and_excludes_its_end(series: Series,
     assert rows(await series.query(asking(thing, end=T0 + 20))) == [(0, 1), (10, 2)]
 
 
+@pytest.mark.parametrize("agg", ["count", "first", "last", "avg", "min", "max", "sum"])
+async def test_a_last_step_that_is_cut_excludes_the_end_of_the_range_too(series: Series, thing: str, agg: Any) -> None:
+    await series.write(samples(thing, {0: 1, 10: 1, 20: 1, 25: 7}), 1)
+    page = await series.query(asking(thing, end=T0 + 25, step=10, agg=agg))
+    assert rows(page) == [(0, 1), (10, 1), (20, 1)]
+
+
 async def test_what_was_never_written_is_empty(series: Series, thing: str) -> None:
     assert await series.query(asking(thing)) == Page(rows=[])
     assert await series.query(asking(thing, step=HOUR)) == Page(rows=[])
