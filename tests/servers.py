@@ -2,7 +2,7 @@
 
     with mosquitto(tmp_path) as broker: ...      # broker.port, broker.url, broker.stop(), broker.kill(), broker.start()
     with influxd(tmp_path) as influx: ...        # influx.url, .token, .org, .bucket
-    executable("chromium")                       # the path of a browser
+    chromium()                                     # the path of a browser
 
 A server that is not installed skips the test and says what would install it; one that SKERRY_TEST_REQUIRE_SERVERS names
 (CI does: mosquitto,chromium,…) fails the test instead. SKERRY_TEST_MOSQUITTO, _INFLUXD and _CHROMIUM name a binary that is elsewhere.
@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -54,10 +55,25 @@ def executable(server: str, environment: Mapping[str, str] = os.environ) -> str:
         found = shutil.which(name, path=folders)
         if found and not wanted:
             return found
-    reason = f"{MISSING}: {server}. To run this test {CURES[server]}, or set {variable} to the binary."
+    return _absent(server, f"To run this test {CURES[server]}, or set {variable} to the binary.", environment)
+
+
+def _absent(server: str, cure: str, environment: Mapping[str, str] = os.environ) -> NoReturn:
+    """Skip the test and say what would help; fail it where the server is required."""
+    reason = f"{MISSING}: {server}. {cure}"
     if server in environment.get("SKERRY_TEST_REQUIRE_SERVERS", "").split(","):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def chromium() -> str:
+    """The path of Chromium, where Playwright can drive it (its driver wants a library that bare systems lack)."""
+    path = executable("chromium")
+    driver = subprocess.run([sys.executable, "-m", "playwright", "--version"], capture_output=True, check=False)
+    if driver.returncode:
+        said = driver.stderr.decode(errors="replace").strip().splitlines()
+        _absent("chromium", f"Playwright's driver does not run here: {said[-1] if said else driver.returncode}")
+    return path
 
 
 def free_port() -> int:

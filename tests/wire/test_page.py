@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from canned_farm import PAGE, canned, farm
-from servers import executable
+from servers import chromium
 
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 
@@ -19,7 +19,7 @@ expect.set_options(timeout=30_000)
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    path = executable("chromium")
+    path = chromium()
     async with async_playwright() as playwright:
         running = await playwright.chromium.launch(executable_path=path, args=FLAGS.split())
         yield running

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import async_playwright, expect
 
-from servers import Process, executable, free_port
+from servers import Process, chromium, free_port
 
 ROOT = Path(__file__).parents[2]
 TURBINES = 500
@@ -24,7 +24,7 @@ TURBINES = 500
 @pytest.fixture
 def farm(tmp_path: Path) -> Iterator[int]:
     """A server and its simulator; the HTTP port."""
-    executable("chromium")
+    chromium()
     http, mqtt = free_port(), free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SKERRY_")}
     environ |= {
@@ -47,10 +47,10 @@ def farm(tmp_path: Path) -> Iterator[int]:
 
 @pytest.mark.timeout(180)
 async def test_a_farm_of_five_hundred_turbines_is_watched_live(farm: int) -> None:
-    chromium = executable("chromium")
+    path = chromium()
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"]
+            executable_path=path, args=["--headless", "--no-sandbox", "--disable-gpu"]
         )
         page = await browser.new_page(http_credentials={"username": "ditto", "password": "ditto"})
         wrong: list[str] = []
