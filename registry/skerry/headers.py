@@ -125,7 +125,7 @@ _NOT_FOR_EVENTS = INBOUND | {"channel", "dry-run", "location", "reply-to", "resp
 _NOT_FOR_RESPONSES = INBOUND | {"timeout"}
 
 
-def timeout(text: str | None, default: float, limit: float = TIMEOUT_LIMIT) -> float:
+def timeout(text: str | None, default: float) -> float:
     """The seconds in a timeout header (None: not given). Raises TimeoutInvalid, TimeoutTooLong."""
     if text is None:
         return default
@@ -133,8 +133,8 @@ def timeout(text: str | None, default: float, limit: float = TIMEOUT_LIMIT) -> f
     if not found:
         raise TimeoutInvalid(value=text)
     seconds = int(found[1]) * _SECONDS[found[2]]
-    if seconds > limit:
-        raise TimeoutTooLong(value=text, limit=limit)
+    if seconds > TIMEOUT_LIMIT:
+        raise TimeoutTooLong(value=text, limit=TIMEOUT_LIMIT)
     return seconds
 
 
@@ -184,11 +184,11 @@ def check_label(label: str) -> None:
         raise AckLabelInvalid(label=label)
 
 
-def check_size(headers: Mapping[str, str], limit: int = SIZE_LIMIT) -> None:
+def check_size(headers: Mapping[str, str]) -> None:
     """Raise HeadersTooLarge when the headers of a command are over the limit."""
     size = sum(len(name) + len(value.encode("utf-8", "replace")) for name, value in headers.items())
-    if size > limit:
-        raise HeadersTooLarge(size=size, limit=limit)
+    if size > SIZE_LIMIT:
+        raise HeadersTooLarge(size=size, limit=SIZE_LIMIT)
 
 
 def check_supported(headers: Mapping[str, str], verb: str) -> None:

@@ -259,12 +259,26 @@ class _Server(Struct, frozen=True, kw_only=True):
                 "mqtt_retried", "Batches tried again because the store was away.", lambda: counters.retried, "counter"
             ),
             Gauge("mqtt_connected", "Connected devices, or 1 while the external broker is there.", self._connected),
+            *(_of_broker(self.broker) if isinstance(self.broker, Broker) else ()),
         ]
 
     def _connected(self) -> float:
         if isinstance(self.broker, Broker):
             return self.broker.status().connections
         return float(self.broker.status.connected)
+
+
+def _of_broker(broker: Broker) -> list[Gauge]:
+    """What became of messages and logins that the embedded broker could not follow."""
+    status = broker.status
+    return [
+        Gauge("broker_delivered", "Messages sent on to subscribers.", lambda: status().delivered, "counter"),
+        Gauge(
+            "broker_dropped", "Messages that found no room with a slow subscriber.", lambda: status().dropped, "counter"
+        ),
+        Gauge("broker_refused", "Messages that were not allowed.", lambda: status().refused, "counter"),
+        Gauge("broker_logins_refused", "Logins that were refused.", lambda: status().logins_refused, "counter"),
+    ]
 
 
 @asynccontextmanager

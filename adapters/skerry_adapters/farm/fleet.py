@@ -12,6 +12,8 @@ from skerry_adapters.farm.wind import Wind
 
 STATUSES = ("operating", "idle", "stopped", "fault", "maintenance")
 _OPERATING, _IDLE, _STOPPED, _FAULT, _MAINTENANCE = range(5)
+_REPAIR = 900.0
+"""Seconds that a failure lasts, on average."""
 _RECORD = (
     '{"ts":%d,"power":%.1f,"wind":%.2f,"windDirection":%.1f,"turbulenceIntensity":%.3f,"rotorSpeed":%.2f,'
     '"pitch":%.2f,"yaw":%.1f,"generatorTemperature":%.1f,"ambientTemperature":%.1f,"status":"%s"}'
@@ -21,7 +23,7 @@ _RECORD = (
 class Fleet:
     """Turbines with inertia: yaw that lags, generators that warm up, faults that stop one for a while.
 
-    `faults_per_day`: how often a turbine fails, on average; `repair`: seconds a failure lasts, on average.
+    `faults_per_day`: how often a turbine fails, on average.
     """
 
     def __init__(
@@ -30,14 +32,12 @@ class Fleet:
         rng: np.random.Generator,
         *,
         wind: Wind,
-        faults_per_day: float = 2.0,
-        repair: float = 900.0,
+        faults_per_day: float,
     ) -> None:
         self._rng = rng
         self._wind = wind
         self._turbine = layout.turbine
         self._fault_rate = faults_per_day / 86_400.0
-        self._repair = repair
         count = len(layout.names)
         self._yaw = (wind.direction + rng.normal(0.0, 3.0, count)) % 360.0
         self._yawing = np.zeros(count, dtype=bool)
@@ -91,7 +91,7 @@ class Fleet:
     def _fail_and_repair(self, dt: float) -> None:
         count = len(self._out)
         self._out = np.maximum(self._out - dt, 0.0)
-        luck, lasts, kind = self._rng.random(count), self._rng.exponential(self._repair, count), self._rng.random(count)
+        luck, lasts, kind = self._rng.random(count), self._rng.exponential(_REPAIR, count), self._rng.random(count)
         fails = (self._out == 0.0) & (luck < -math.expm1(-self._fault_rate * dt))
         self._out[fails] = lasts[fails]
         self._maintained[fails] = kind[fails] < 0.2

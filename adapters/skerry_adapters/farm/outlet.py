@@ -57,7 +57,7 @@ class Outlet:
     `window`: how many messages may be on their way. One thread publishes; `stop` ends every wait.
     """
 
-    def __init__(self, broker: Broker, *, stop: threading.Event, client_id: str = "", window: int = 500) -> None:
+    def __init__(self, broker: Broker, *, stop: threading.Event, window: int = 500) -> None:
         self._broker = broker
         self._stop = stop
         self._free = threading.Semaphore(window)
@@ -69,7 +69,7 @@ class Outlet:
         self._acknowledged = 0
         self.connected = False
         self.reconnects = 0
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv311)
+        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
         client.max_inflight_messages_set(window)
         client.reconnect_delay_set(1, 5)
         if broker.username is not None:

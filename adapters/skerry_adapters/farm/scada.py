@@ -8,14 +8,14 @@ import io
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from msgspec import Struct
 
+from skerry import times
 from skerry.errors import SkerryError
 from skerry_adapters.farm.layout import UNITS
 
@@ -283,7 +283,6 @@ class Recording:
         self.counts.first_bad = self.counts.first_bad or f"{table.name} line {line}: {what}"
 
 
-def _moment(cell: str, _parse: Callable[[str], datetime] = datetime.fromisoformat) -> int:
+def _moment(cell: str) -> int:
     """Epoch milliseconds of an ISO 8601 time; UTC where it names no zone."""
-    moment = _parse(cell.strip())
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    return round(times.parse(cell.strip()) / 1000)

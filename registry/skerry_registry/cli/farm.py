@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from skerry import times
 from skerry.errors import SkerryError
 from skerry_adapters.farm import replay as replaying
 from skerry_adapters.farm import simulate as simulating
@@ -231,10 +232,9 @@ def _sentence(scene: simulating.Scene, report: simulating.Report) -> str:
 def _start(scene: simulating.Scene, start: str | None) -> int:
     if start is not None:
         try:
-            moment = datetime.fromisoformat(start)
+            return times.parse(start) // 1000
         except ValueError as error:
             raise OptionInvalid(option="--start", value=start, reason="it is no ISO 8601 time") from error
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     if scene.speed <= 1:
         return int(time.time() * 1000)
     if scene.duration is None:
