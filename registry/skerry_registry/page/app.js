@@ -16,6 +16,7 @@ const farms = new Map();
 const panels = new Map();
 const round = new Round();
 const histories = new Histories();
+let made = 0;
 const view = { sort: "name", down: false, hidden: new Set(), find: "" };
 let skew = 0;
 let seen = new Set();
@@ -115,7 +116,7 @@ function megawatts(power) {
 
 function panel(farm) {
   const element = Object.assign(document.createElement("section"), { className: "farm" });
-  const title = Object.assign(document.createElement("h2"), { textContent: farm.name, id: `farm-${panels.size}` });
+  const title = Object.assign(document.createElement("h2"), { textContent: farm.name, id: `farm-${(made += 1)}` });
   element.setAttribute("aria-labelledby", title.id);
   const facts = Object.assign(document.createElement("p"), { className: "facts" });
   const masts = Object.assign(document.createElement("ul"), { className: "masts" });
@@ -193,8 +194,10 @@ function show() {
   $("totals").hidden = $("controls").hidden = !any;
   $("units").hidden = !any;
   $("empty").hidden = any || !complete;
-  for (const [name, { element }] of panels) {
+  for (const [name, { element, table, map }] of panels) {
     if (farms.has(name)) continue;
+    table.stop();
+    map.stop();
     element.remove();
     panels.delete(name);
   }

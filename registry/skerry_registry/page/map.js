@@ -94,11 +94,18 @@ export class FarmMap {
       const id = event.target.closest(".marker")?.dataset.id;
       if (id) choose(id);
     });
-    setInterval(() => this.#turn(), FRAME);
-    new ResizeObserver(([entry]) => {
+    this.timer = setInterval(() => this.#turn(), FRAME);
+    this.eye = new ResizeObserver(([entry]) => {
       this.#box = [Math.round(entry.contentRect.width), Math.round(entry.contentRect.height)];
       if (this.farm) this.show(this.farm, this.now, this.total);
-    }).observe(this.element);
+    });
+    this.eye.observe(this.element);
+  }
+
+  /** The farm is gone. */
+  stop() {
+    clearInterval(this.timer);
+    this.eye.disconnect();
   }
 
   show(farm, now, total) {

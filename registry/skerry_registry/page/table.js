@@ -158,6 +158,11 @@ export class FarmTable {
     }
   }
 
+  /** The farm is gone. */
+  stop() {
+    this.eye.disconnect();
+  }
+
   /** The turbines whose rows are on the screen. */
   inView() {
     return [...this.#rows.values()].filter((row) => row.inView && row.element.isConnected).map((row) => row.thing);
