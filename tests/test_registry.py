@@ -56,7 +56,12 @@ class SlowStore(MemoryStore):
 async def serving(store=None, **settings) -> AsyncIterator[Registry]:
     ticks = count(1_000_000)
     async with Registry(store or MemoryStore(), lambda: next(ticks), lambda: "id", **settings) as registry:
-        yield registry
+        try:
+            yield registry
+        finally:  # a test that fails while the store is closed ends all the same
+            if isinstance(store, SlowStore):
+                store.open.set()
+                store.loading.set()
 
 
 @pytest.fixture

@@ -109,3 +109,15 @@ async def test_the_checkpoint_does_not_go_back(connection: Wire) -> None:
     for upto in (7, 3):
         writer.work(connection, [Job(Save((), upto), asyncio.get_running_loop().create_future())])
     assert reader.checkpoint(connection) == 7
+
+
+async def test_what_has_left_the_bounded_memory_is_looked_up_on_disk(connection: Wire) -> None:
+    writer = Writer(connection, cache=1)
+    for thing in ("demo:A", "demo:B"):
+        writer.work(connection, [append(event(thing))])
+    connection.execute("UPDATE journal SET revision = 5 WHERE number = 1")  # nothing in memory says so
+
+    repeated, later = append(event("demo:A", 2)), append(event("demo:A", 6))
+    writer.work(connection, [repeated, later])
+
+    assert [type(job.error) for job in (repeated, later)] == [RevisionConflict, type(None)]
