@@ -102,13 +102,7 @@ def server(folder: Path, **settings: object) -> Iterator[tuple[int, subprocess.P
     env |= {f"SKERRY_{name.upper()}": str(value) for name, value in settings.items()}
     log = (folder / "server.log").open("ab")
     process = subprocess.Popen(
-        [
-            sys.executable,
-            *os.environ.get("BENCH_RUN", "-m skerry_registry").split(),
-            "serve",
-            "--config",
-            str(ROOT / "compose" / "ditto-defaults.toml"),
-        ],
+        [sys.executable, "-m", "skerry_registry", "serve", "--config", str(ROOT / "compose" / "ditto-defaults.toml")],
         env=env,
         stdout=log,
         stderr=log,

@@ -31,3 +31,7 @@ async def test_a_disk_with_room_is_watched_in_silence(tmp_path: Path, caplog: py
     room = disk.room(tmp_path)
     assert 0 < room.free <= room.size
     assert len(caplog.records) == room.little
+
+
+def test_a_disk_that_does_not_answer_has_no_room(tmp_path: Path) -> None:
+    assert disk.room(tmp_path / "gone").little

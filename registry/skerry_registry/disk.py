@@ -20,7 +20,7 @@ LOOK_EVERY = 60.0
 
 
 class Room(Struct, frozen=True):
-    """Bytes that are free, and that the disk has. `little`: below 1 GB, or 5 % of a disk that is small."""
+    """Bytes that are free, and that the disk has; zeros where it does not answer. `little`: below 1 GB, or 5 % of it."""
 
     free: int
     size: int
@@ -28,12 +28,15 @@ class Room(Struct, frozen=True):
     @property
     def little(self) -> bool:
         """Whether somebody should make room."""
-        return self.free < min(LITTLE, SHARE * self.size)
+        return not self.size or self.free < min(LITTLE, SHARE * self.size)
 
 
 def room(folder: Path) -> Room:
     """What is left now for us."""
-    usage = shutil.disk_usage(folder)
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return Room(0, 0)
     return Room(usage.free, usage.total)
 
 
