@@ -145,9 +145,9 @@ async def test_what_comes_while_we_are_away_waits_for_us(broker: Mosquitto) -> N
 async def test_leaving_finishes_and_acknowledges_what_is_under_way(broker: Mosquitto) -> None:
     taken = Taken()
     taken.open.clear()
-    async with connected(broker, taken):
+    async with connected(broker, taken) as made:
         await publish(broker, range(5))
-        await until(lambda: bool(taken.started))
+        await until(lambda: len(taken.started) + made.waiting == 5)  # what is unread when we leave comes again
         asyncio.get_running_loop().call_later(0.1, taken.open.set)
     assert taken.done == taken.started
     again = Taken()
