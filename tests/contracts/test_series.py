@@ -114,6 +114,17 @@ async def test_a_last_step_that_is_cut_excludes_the_end_of_the_range_too(series:
     assert rows(page) == [(0, 1), (10, 1), (20, 1)]
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("more", [{}, {"step": 10, "end": T0 + 20}, {"step": 10, "fill": "zero", "end": T0 + 20}])
+async def test_a_last_page_that_is_just_full_has_no_next(
+    series: Series, thing: str, more: dict[str, Any], order: Any
+) -> None:
+    await series.write(samples(thing, {0: 1, 10: 2}), 1)
+    page = await series.query(asking(thing, limit=2, order=order, **more))
+    assert sorted(rows(page)) == [(0, 1), (10, 2)]
+    assert page.next is None
+
+
 async def test_what_was_never_written_is_empty(series: Series, thing: str) -> None:
     assert await series.query(asking(thing)) == Page(rows=[])
     assert await series.query(asking(thing, step=HOUR)) == Page(rows=[])
