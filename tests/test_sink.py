@@ -96,7 +96,7 @@ class Shaky:
         return self.upto
 
     async def query(self, query: Query) -> Page:
-        raise AssertionError("a sink does not query")
+        raise AssertionError(query)
 
     async def trim(self, before: int) -> None: ...
 
