@@ -1,14 +1,28 @@
-"""The one door: order, durability, repetitions, rights, creation with a policy."""
+"""The one door: order, durability, failures, lists, the law of replay."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from itertools import count
+from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry_door import (
+    ANNE,
+    BOB,
+    OWNER,
+    T1,
+    SlowStore,
+    delete,
+    events,
+    get,
+    merge,
+    put,
+    put_policy,
+    refused,
+    serving,
+    telemetry,
+)
 from skerry.errors import SkerryError
 from skerry.signals import Command, Event, Held
 from skerry_registry.journal.replay import replay
@@ -16,116 +30,11 @@ from skerry_registry.ports import RevisionConflict, StoreUnavailable
 from skerry_registry.registry import Registry
 from skerry_registry.stores.memory import MemoryStore
 
-ANNE = ("nginx:anne",)
-BOB = ("nginx:bob",)
-T1 = "demo:T1"
-
-
-class SlowStore(MemoryStore):
-    """A memory store whose commits and loads wait for permission, and may be told to fail."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open = asyncio.Event()
-        self.open.set()
-        self.entered = asyncio.Event()
-        self.loading = asyncio.Event()
-        self.loading.set()
-        self.failures: list[Exception] = []
-        self.appends = 0
-
-    async def append(self, events: Sequence[Event]) -> None:
-        self.entered.set()
-        await self.open.wait()
-        self.appends += 1
-        if self.failures:
-            raise self.failures.pop(0)
-        await super().append(events)
-
-    def close(self) -> None:
-        """Let commits wait from now on."""
-        self.open.clear()
-        self.entered.clear()
-
-    async def load(self, kind, id):  # noqa: A002
-        await self.loading.wait()
-        return await super().load(kind, id)
-
-
-@asynccontextmanager
-async def serving(store=None, **settings) -> AsyncIterator[Registry]:
-    ticks = count(1_000_000)
-    async with Registry(store or MemoryStore(), lambda: next(ticks), lambda: "id", **settings) as registry:
-        try:
-            yield registry
-        finally:  # a test that fails while the store is closed ends all the same
-            if isinstance(store, SlowStore):
-                store.open.set()
-                store.loading.set()
-
 
 @pytest.fixture
 async def registry() -> AsyncIterator[Registry]:
     async with serving() as registry:
         yield registry
-
-
-def put(value=None, *path: str, thing: str = T1, who=ANNE, **more) -> Command:
-    return Command(verb="modify", id=thing, subjects=who, path=path, value={} if value is None else value, **more)
-
-
-def get(*path: str, thing: str = T1, who=ANNE, **headers: str) -> Command:
-    return Command(verb="retrieve", id=thing, subjects=who, path=path, headers=headers)
-
-
-def merge(value, *path: str, thing: str = T1, who=ANNE, **more) -> Command:
-    return Command(verb="merge", id=thing, subjects=who, path=path, value=value, **more)
-
-
-def delete(*path: str, thing: str = T1, who=ANNE) -> Command:
-    return Command(verb="delete", id=thing, subjects=who, path=path)
-
-
-def put_policy(policy_id: str, entries, who=ANNE) -> Command:
-    return Command(verb="modify", kind="policy", id=policy_id, subjects=who, value={"entries": entries})
-
-
-def entry(subject: str, **resources) -> dict:
-    """`thing="/": "RW"` and so on; lower case letters revoke."""
-    names = {"R": "READ", "W": "WRITE"}
-    return {
-        "subjects": {subject: {"type": "test"}},
-        "resources": {
-            f"{kind}:{path}": {
-                "grant": [names[letter] for letter in letters if letter.isupper()],
-                "revoke": [names[letter.upper()] for letter in letters if letter.islower()],
-            }
-            for kind, paths in resources.items()
-            for path, letters in paths.items()
-        },
-    }
-
-
-OWNER = entry("nginx:anne", thing={"/": "RW"}, policy={"/": "RW"})
-
-
-def telemetry(observed: int, digest: int, thing: str = T1, **values) -> Command:
-    return merge({"properties": values}, "features", "scada", thing=thing, observed=observed, digest=digest)
-
-
-async def refused(registry: Registry, command: Command) -> tuple[int, str]:
-    with pytest.raises(SkerryError) as error:
-        await registry.handle(command)
-    return error.value.status, error.value.code
-
-
-async def events(registry: Registry, first: int = 0) -> list[Event]:
-    found: list[Event] = []
-    while registry.journal.last > (found[-1].number if found else first):
-        async for page in registry.journal.follow(found[-1].number if found else first):
-            found += page
-            break
-    return found
 
 
 async def test_a_thing_and_its_implicit_policy_are_made_in_one_append():
@@ -272,289 +181,6 @@ async def test_a_cancelled_caller_leaves_no_trace_of_disorder():
         store.open.set()
         assert (await registry.handle(put(2, "attributes", "b"))).revision == 3
         assert (await registry.handle(get("attributes"))).value == {"a": 1, "b": 2}
-
-
-async def test_a_delivery_with_a_time_counts_once(registry):
-    await registry.handle(put())
-    first = await registry.handle(telemetry(100, 1, power=1.0))
-    again = await registry.handle(telemetry(100, 1, power=1.0))
-    assert (first.status, again.status, again.revision) == (204, 204, 2)
-    await registry.handle(telemetry(200, 2, power=2.0))
-    assert (await registry.handle(telemetry(100, 1, power=1.0))).revision == 3
-    assert registry.journal.last == 4
-
-
-async def test_the_same_delivery_twice_in_one_batch_counts_once(registry):
-    await registry.handle(put())
-    answers = await registry.handle_all(
-        [
-            telemetry(100, 1, power=1.0),
-            telemetry(100, 1, power=1.0),
-            telemetry(101, 2, power=2.0),
-            telemetry(100, 1, power=1.0),
-        ]
-    )
-    assert [answer.status for answer in answers] == [204, 204, 204, 204]
-    assert registry.journal.last == 4
-
-
-async def test_other_values_for_the_same_time_are_no_repetition(registry):
-    await registry.handle(put())
-    await registry.handle(telemetry(100, 1, power=1.0))
-    assert (await registry.handle(telemetry(100, 2, wind=7.0))).revision == 3
-
-
-async def test_a_repetition_of_a_delivery_in_flight_is_acknowledged_only_when_that_is_durable():
-    store = SlowStore()
-    async with serving(store) as registry:
-        await registry.handle(put())
-        store.close()
-        store.failures = [StoreUnavailable(reason="the disk is full.")]
-        first = asyncio.ensure_future(registry.handle(telemetry(100, 1, power=1.0)))
-        again = asyncio.ensure_future(registry.handle(telemetry(100, 1, power=1.0)))
-        await store.entered.wait()
-        assert not again.done()
-        store.open.set()
-        with pytest.raises(StoreUnavailable):
-            await first
-        assert (await again).revision == 2, "the first is not stored, so this one has to be"
-        assert registry.journal.last == 3
-
-
-async def test_repetitions_are_known_after_a_restart():
-    store = MemoryStore()
-    async with serving(store) as registry:
-        await registry.handle(put())
-        await registry.handle_all([telemetry(100, 1, power=1.0), put(1, "attributes", "a", digest=5)])
-    async with serving(store) as registry:
-        assert (await registry.handle(telemetry(100, 1, power=1.0))).revision == 3
-        assert (await registry.handle(put(1, "attributes", "a", digest=5, redelivered=True))).revision == 3
-        assert registry.journal.last == 4
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        [delete("features", "scada", "properties", "power")],
-        [delete("features", "scada")],
-        [put({"attributes": {}})],
-        [merge({"features": None})],
-        [telemetry(100, 9, power=None)],
-        [delete(), put({"policyId": T1})],
-    ],
-    ids=["property", "feature", "thing replaced", "features patched away", "by telemetry", "thing made anew"],
-)
-async def test_repetitions_are_known_after_what_they_brought_was_removed(change):
-    store = MemoryStore()
-    sent = [telemetry(100, 1, power=1.0), telemetry(50, 2, power=2.0, wind=7.0)]
-    async with serving(store) as registry:
-        await registry.handle(put())
-        for command in [*sent, *change]:
-            await registry.handle(command)
-        last = registry.journal.last
-        await registry.handle_all([*sent, *(command for command in change if command.digest is not None)])
-        assert registry.journal.last == last
-    async with serving(store) as registry:
-        await registry.handle_all(sent)
-        assert registry.journal.last == last
-        await registry.handle(telemetry(101, 3, power=1.0))
-        assert registry.journal.last == last + 1
-
-
-async def test_without_a_time_only_what_the_broker_marks_is_a_repetition(registry):
-    await registry.handle(put())
-    await registry.handle(put(1, "attributes", "a", digest=5))
-    assert (await registry.handle(put(1, "attributes", "a", digest=5))).revision == 3
-    assert (await registry.handle(put(1, "attributes", "a", digest=5, redelivered=True))).revision == 3
-    assert (await registry.handle(put(2, "attributes", "a", digest=6, redelivered=True))).revision == 4
-
-
-async def test_late_telemetry_goes_to_history_and_not_to_the_twin(registry):
-    await registry.handle(put())
-    await registry.handle_all([telemetry(200, 1, power=2.0), telemetry(100, 2, power=1.0, wind=7.0)])
-    assert (await registry.handle(get("features", "scada", "properties"))).value == {"power": 2.0, "wind": 7.0}
-    late = (await events(registry))[-1]
-    assert (late.value, late.late) == ({"properties": {"wind": 7.0}}, {"properties": {"power": 1.0}})
-
-
-async def test_a_batch_of_late_and_repeated_telemetry_is_sorted_out_by_the_store():
-    store = MemoryStore()
-    async with serving(store) as registry:
-        await registry.handle(put())
-        await registry.handle_all([telemetry(n, n, power=float(n)) for n in range(1, 50, 2)])
-    async with serving(store) as registry:
-        await registry.handle_all([telemetry(n, n, power=float(n)) for n in range(1, 50)])
-        kept = [event.observed for event in await events(registry, 2)]
-        assert sorted(kept) == list(range(1, 50))
-        assert (await registry.handle(get("features", "scada", "properties", "power"))).value == 49.0
-
-
-async def test_who_may_read_nothing_is_told_that_there_is_nothing(registry):
-    await registry.handle(put({"attributes": {"a": 1}}))
-    assert await refused(registry, get(who=BOB)) == (404, "things:thing.notfound")
-    assert await refused(registry, get("attributes", who=BOB)) == (404, "things:thing.notfound")
-    assert await registry.things(BOB, "", 10) == []
-
-
-async def test_writes_without_the_right_are_forbidden_part_by_part(registry):
-    await registry.handle(put({"features": {"f": {}}}))
-    expected = {
-        (): "thing.notmodifiable",
-        ("policyId",): "policyId.notmodifiable",
-        ("definition",): "definition.notmodifiable",
-        ("attributes",): "attributes.notmodifiable",
-        ("attributes", "a"): "attribute.notmodifiable",
-        ("features",): "features.notmodifiable",
-        ("features", "f"): "feature.notmodifiable",
-        ("features", "f", "definition"): "feature.definition.notmodifiable",
-        ("features", "f", "properties"): "feature.properties.notmodifiable",
-        ("features", "f", "properties", "p"): "feature.property.notmodifiable",
-        ("features", "f", "desiredProperties"): "feature.desiredProperties.notmodifiable",
-        ("features", "f", "desiredProperties", "p"): "feature.desiredProperty.notmodifiable",
-    }
-    for path, code in expected.items():
-        assert await refused(registry, put({}, *path, who=BOB)) == (403, f"things:{code}")
-    assert await refused(registry, delete(who=BOB)) == (403, "things:thing.notdeletable")
-    assert await refused(registry, merge({"a": 1}, "attributes", who=BOB)) == (403, "things:thing.notmodifiable")
-
-
-async def share(registry: Registry) -> None:
-    """A thing of which bob may read a part and write another."""
-    bob = entry(
-        "nginx:bob",
-        thing={
-            "/attributes": "R",
-            "/attributes/secret": "r",
-            "/features/f/properties": "RW",
-            "/features/f/properties/x": "w",
-        },
-        policy={"/entries/b": "R"},
-    )
-    await registry.handle(put_policy("demo:P", {"a": OWNER, "b": bob}))
-    value = {
-        "policyId": "demo:P",
-        "attributes": {"secret": 1, "open": 2},
-        "features": {"f": {"properties": {"x": 1, "y": 2}}, "g": {"properties": {"z": 1}}},
-    }
-    assert (await registry.handle(put(value))).status == 201
-
-
-async def test_a_reader_sees_its_part_only(registry):
-    await share(registry)
-    seen = {"thingId": T1, "attributes": {"open": 2}, "features": {"f": {"properties": {"x": 1, "y": 2}}}}
-    assert (await registry.handle(get(who=BOB))).value == seen
-    assert (await registry.handle(get("attributes", who=BOB))).value == {"open": 2}
-    for path in (("attributes", "secret"), ("features", "g"), ("policyId",)):
-        assert (await refused(registry, get(*path, who=BOB)))[0] == 404
-    assert [held.document for held in await registry.things(BOB, "", 10)] == [seen]
-    assert (await registry.permits(BOB, T1)).view((), {"attributes": {"secret": 1}}) == {"attributes": {}}
-
-
-async def test_a_writer_writes_its_part_only(registry):
-    await share(registry)
-    properties = ("features", "f", "properties")
-    assert (await registry.handle(put(3, *properties, "y", who=BOB))).status == 204
-    assert await refused(registry, put(3, *properties, "x", who=BOB)) == (403, "things:feature.property.notmodifiable")
-    assert await refused(registry, put({}, *properties, who=BOB)) == (403, "things:feature.properties.notmodifiable")
-    patch = {"features": {"f": {"properties": {"y": 5, "new": {"deep": 1}}}}}
-    assert (await registry.handle(merge(patch, who=BOB))).status == 204
-    for refusal in ({"x": None}, {"x": 1, "y": 2}, {}, {"{{ ~.*~ }}": None}):
-        assert await refused(registry, merge(refusal, *properties, who=BOB)) == (403, "things:thing.notmodifiable")
-
-
-async def test_the_policy_comes_with_the_thing_when_asked_for(registry):
-    await share(registry)
-    full = (await registry.handle(get(fields="thingId,_policy"))).value
-    assert set(full["_policy"]["entries"]) == {"a", "b"}
-    part = (await registry.handle(get(fields="thingId,_policy", who=BOB))).value
-    assert set(part["_policy"]["entries"]) == {"b"}
-
-
-async def test_a_thing_whose_policy_is_gone_is_out_of_reach(registry):
-    await registry.handle(put())
-    await registry.handle(Command(verb="delete", kind="policy", id=T1, subjects=ANNE))
-    assert await refused(registry, get()) == (404, "things:thing.notfound")
-    assert await refused(registry, put(1, "attributes", "a")) == (403, "things:attribute.notmodifiable")
-
-
-async def test_after_a_deletion_the_policy_stays_and_is_in_the_way(registry):
-    await registry.handle(put())
-    assert (await registry.handle(delete())).status == 204
-    assert await refused(registry, put()) == (400, "things:thing.notcreatable")
-    assert (await registry.handle(put({"policyId": T1}))).revision == 3
-
-
-async def test_an_inline_policy_is_made_with_the_thing(registry):
-    response = await registry.handle(put({"_policy": {"entries": {"mine": OWNER}}}))
-    assert "_policy" not in response.value
-    policy = await registry.handle(Command(verb="retrieve", kind="policy", id=T1, subjects=ANNE))
-    assert list(policy.value["entries"]) == ["mine"]
-    other = put({"policyId": "demo:P", "_policy": {"entries": {"mine": OWNER}}}, thing="demo:T2")
-    assert (await registry.handle(other)).value["policyId"] == "demo:P"
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ({"_policy": {"entries": {}}}, (400, "things:policy.invalid")),
-        ({"_policy": "demo:P"}, (400, "things:policy.invalid")),
-        ({"_policy": {"entries": {"a": OWNER}}, "_copyPolicyFrom": "demo:P"}, (400, "things:policy.conflicting")),
-        ({"_policy": {"policyId": "demo:A", "entries": {}}, "policyId": "demo:B"}, (400, "things:policy.conflicting")),
-        ({"_policy": {"entries": {"a": entry("nginx:anne", policy={"/": "RW"})}}}, (403, "things:thing.notmodifiable")),
-        ({"_policy": {"entries": {"a": OWNER}}, "policyId": "demo:T0"}, (400, "things:thing.notcreatable")),
-        ({"policyId": "demo:none"}, (404, "policies:policy.notfound")),
-        ({"_copyPolicyFrom": "demo:none"}, (404, "policies:policy.notfound")),
-        (
-            {"_copyPolicyFrom": "{{ ref:things/demo:none/policyId }}"},
-            (400, "placeholder:placeholder.reference.notsupported"),
-        ),
-        ({"_copyPolicyFrom": "{{ something }}"}, (400, "placeholder:placeholder.reference.notsupported")),
-    ],
-)
-async def test_a_creation_that_comes_to_no_policy_makes_nothing(registry, value, expected):
-    await registry.handle(put(thing="demo:T0"))
-    assert await refused(registry, put(value)) == expected
-    assert registry.journal.last == 2
-
-
-@pytest.mark.parametrize("source", ["demo:T0", "{{ ref:things/demo:T0/policyId }}", "{{ref:things/demo:T0/policyId}}"])
-async def test_a_policy_is_copied(registry, source):
-    await registry.handle(put(thing="demo:T0"))
-    response = await registry.handle(put({"_copyPolicyFrom": source}))
-    assert response.value == {"thingId": T1, "policyId": T1}
-    policy = await registry.handle(Command(verb="retrieve", kind="policy", id=T1, subjects=ANNE))
-    assert policy.value["policyId"] == T1
-    assert list(policy.value["entries"]) == ["DEFAULT"]
-
-
-async def test_a_strangers_policy_cannot_be_used_or_copied(registry):
-    await registry.handle(put(thing="demo:T0"))
-    for value in ({"policyId": "demo:T0"}, {"_copyPolicyFrom": "demo:T0"}):
-        assert await refused(registry, put(value, who=BOB)) == (404, "policies:policy.notfound")
-
-
-async def test_a_policy_that_is_readable_but_lets_one_not_write_makes_no_thing(registry):
-    await registry.handle(
-        put_policy("demo:P", {"a": OWNER, "b": entry("nginx:bob", policy={"/": "R"}, thing={"/": "R"})})
-    )
-    assert await refused(registry, put({"policyId": "demo:P"}, who=BOB)) == (403, "things:thing.notmodifiable")
-
-
-async def test_a_thing_may_be_pointed_to_a_policy_that_does_not_exist_with_a_warning(registry):
-    await registry.handle(put())
-    response = await registry.handle(put("demo:none", "policyId"))
-    assert response.status == 204
-    assert "demo:none" in response.headers["warning"]
-    assert await refused(registry, get()) == (404, "things:thing.notfound")
-    await registry.handle(put_policy("demo:none", {"a": OWNER}))
-    assert (await registry.handle(get("policyId"))).value == "demo:none"
-
-
-async def test_a_new_policy_takes_effect_at_once(registry):
-    await registry.handle(put())
-    assert (await refused(registry, get(who=BOB)))[0] == 404
-    await registry.handle(put_policy(T1, {"a": OWNER, "b": entry("nginx:bob", thing={"/": "R"})}))
-    assert (await registry.handle(get(who=BOB))).status == 200
 
 
 async def test_things_are_listed_in_pages(registry):
