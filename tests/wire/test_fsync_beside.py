@@ -119,3 +119,27 @@ def test_new_folders_and_the_new_database_are_entered_in_their_folders_for_good(
     synced = re.findall(r"fsync\(\d+<(.*?)>", trace.read_text(errors="replace"))
 
     assert {str(place) for place in (tmp_path, folder.parent, folder)} <= set(synced)
+
+
+ADD = """
+import sys
+from pathlib import Path
+from skerry_registry.users import Users
+
+Users.load(Path(sys.argv[1])).add("anne", "a password of hers")
+"""
+
+
+def test_the_users_are_on_disk_before_they_replace_the_old_ones(tmp_path: Path) -> None:
+    trace, users = tmp_path / "trace", tmp_path / "users.json"
+    strace = executable("strace")
+    calls = "trace=fsync,fdatasync,rename,renameat,renameat2"
+    command = [strace, "-f", "-y", "-e", calls, "-o", trace, sys.executable, "-c", ADD, users]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("NOT TESTED: this user may not trace its own processes (ptrace)")
+    assert done.returncode == 0, done.stderr
+    lines = trace.read_text().splitlines()
+    replaced = next(place for place, line in enumerate(lines) if "rename" in line and "users.json" in line)
+
+    assert any(re.search(r"f(data)?sync\(.*users\.json.*\.new>", line) for line in lines[:replaced]), "\n".join(lines)
