@@ -101,7 +101,7 @@ async def test_messages_in_flight_are_sent_again_in_order_after_a_lost_connectio
             packet = await reader.receive()
             if isinstance(packet, Publish):
                 published.append(packet)
-                reader.send(Puback(packet.mid) if packet.qos == 1 else Pubrec(packet.mid))
+                reader.send(Puback(packet.mid) if packet.qos == 1 else Pubrec(packet.mid), Pingreq())
             elif isinstance(packet, Pubrel):
                 reader.send(Pubcomp(packet.mid), Pingreq())
             assert packet is not None
