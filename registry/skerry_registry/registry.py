@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from skerry import things
 from skerry.errors import SkerryError
@@ -18,7 +18,7 @@ from skerry_registry.runs import Lacking, Run
 from skerry_registry.snapshots import Snapshots
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from skerry.signals import Clock, Command, Held, NewId, Response
     from skerry_policies.enforcer import Permits
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from skerry_registry.ports import Store
 
 log = logging.getLogger(__name__)
+
+Settled: TypeAlias = "Callable[[Commit], None]"
+"""Told of a commit that is durable: `events`, and in `changes` the entry (its `held` is the new state) of each. Must not raise."""
 
 SWEEP_SECONDS = 60.0
 """How often old events are looked for."""
@@ -90,6 +93,11 @@ class Registry:
         self._commits: set[asyncio.Task[None]] = set()
         self._loading: dict[Key, asyncio.Task[None]] = {}
         self._claims: dict[Key, asyncio.Future[None]] = {}
+        self._settled: list[Settled] = []
+
+    def on_settled(self, note: Settled) -> None:
+        """Have every commit told, in order, at the moment it becomes visible and before anybody is answered."""
+        self._settled.append(note)
 
     async def __aenter__(self) -> Self:
         """Open the store, bring lagging snapshots up to date, start the background work."""
@@ -337,6 +345,8 @@ class Registry:
         else:
             self._snapshots.note(commit.settle(), len(commit.events))
             self._deliveries.settle(commit)
+            for note in self._settled:
+                note(commit)
         finally:
             commit.done.set_result(None)
 

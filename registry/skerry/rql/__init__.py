@@ -1,0 +1,1 @@
+"""RQL, the language of conditions, filters and searches."""
