@@ -19,6 +19,7 @@ from skerry_registry.http.answer import Answer, of_error
 from skerry_registry.http.door import Door
 from skerry_registry.http.edge import Edge, answer_in
 from skerry_registry.http.errors import MethodNotAllowed, RequestInvalid, RouteNotFound
+from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.operations import Gauge, Health, Measures, operations
 from skerry_registry.http.pages import pages
 from skerry_registry.http.request import ClientGone, Request
@@ -45,7 +46,8 @@ def create_http(
 ) -> Litestar:
     """The application. `history` answers below /api/2/timeseries; `page_folder` holds the page at `/`."""
     measures = Measures(gauges)
-    things = Things(door, new_id, thing_max_bytes=settings.thing_max_bytes)
+    exchange = Exchange(door, max_bytes=max(settings.thing_max_bytes, settings.policy_max_bytes))
+    things = Things(exchange, new_id)
     mounts = [_mount("/api/2/things", things.answer)]
     if history is not None:
         mounts.append(_mount("/api/2/timeseries", history))

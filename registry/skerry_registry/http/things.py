@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -11,17 +10,15 @@ from msgspec import UNSET
 from skerry import headers, pointer, things
 from skerry.ids import ThingIdInvalid, check_thing_id
 from skerry.signals import Command, Json, NewId, Path, Verb
-from skerry_registry.http import bodies, listing
-from skerry_registry.http.acks import TIMEOUT, USUAL, settle, wish_of
-from skerry_registry.http.answer import Answer, of_response
-from skerry_registry.http.door import Door
+from skerry_registry.http import listing
+from skerry_registry.http.answer import Answer
 from skerry_registry.http.errors import (
-    CommandTimeout,
     MethodNotAllowed,
     NotProvided,
     RouteNotFound,
     ThingNotCreatableLive,
 )
+from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.request import Request
 
 PREFIX = b"/api/2/things"
@@ -30,8 +27,6 @@ VERBS: dict[str, Verb] = {"GET": "retrieve", "PUT": "modify", "PATCH": "merge", 
 REMEMBERED = 8_192
 SHORT = 512
 """Bytes of paths that are worth remembering."""
-BODY_LEAST = 1_048_576
-"""A body may be longer than the thing it describes (white space, escapes), but not longer than this or the thing's limit."""
 
 SELECTABLE = {"thing", "attributes", "features", "feature", "properties", "desiredProperties"}
 """The routes whose reads heed `fields`."""
@@ -52,11 +47,10 @@ class Spot(NamedTuple):
 class Things:
     """Answers requests on things."""
 
-    def __init__(self, door: Door, new_id: NewId, *, thing_max_bytes: int) -> None:
-        """`thing_max_bytes` bounds the bodies."""
-        self._door = door
+    def __init__(self, exchange: Exchange, new_id: NewId) -> None:
+        """`new_id` names things that come without an id."""
+        self._exchange = exchange
         self._new_id = new_id
-        self._body_max = max(BODY_LEAST, thing_max_bytes)
         self._spots: dict[bytes, Spot] = {}
 
     async def answer(self, request: Request) -> Answer:
@@ -84,7 +78,7 @@ class Things:
             if "fields" in request.query and spot.route in SELECTABLE:
                 ditto["fields"] = request.query["fields"]
         elif method != "DELETE":
-            value = await self._value(request)
+            value = await self._exchange.value(request)
         assert request.caller is not None
         command = Command(
             verb=VERBS[method],
@@ -94,24 +88,19 @@ class Things:
             value=value,
             headers=ditto,
         )
-        return await self._carry_out(request, command, request.path)
+        return await self._exchange.carry_out(request, command, request.path)
 
     async def _collection(self, request: Request) -> Answer:
         if request.method == "POST":
             return await self._create(request)
         list_ = listing.named if "ids" in request.query else listing.visible
-        wish = wish_of(request.ditto, query=True)
-        try:
-            async with asyncio.timeout(wish.timeout):
-                return await list_(self._door, request)
-        except TimeoutError as error:
-            raise CommandTimeout(seconds=wish.timeout) from error
+        return await self._exchange.in_time(request, lambda: list_(self._exchange.door, request))
 
     async def _create(self, request: Request) -> Answer:
         """A thing with an id of our making."""
         if headers.is_live(request.ditto):
             raise ThingNotCreatableLive
-        value = await self._value(request)
+        value = await self._exchange.value(request)
         if isinstance(value, dict) and "thingId" in value:
             raise things.ThingIdNotSettable(thing_id=value["thingId"])
         thing_id = f"{request.query.get('namespace', DEFAULT_NAMESPACE)}:{self._new_id()}"
@@ -120,24 +109,7 @@ class Things:
         command = Command(
             verb="create", id=thing_id, subjects=request.caller.subjects, value=value, headers=request.ditto
         )
-        return await self._carry_out(request, command, PREFIX + b"/" + quote(thing_id, safe=":").encode())
-
-    async def _carry_out(self, request: Request, command: Command, path: bytes) -> Answer:
-        wish = wish_of(request.ditto, query=command.verb == "retrieve")
-        path = path.removesuffix(b"/")
-        if wish is USUAL:
-            try:
-                async with asyncio.timeout(TIMEOUT):
-                    response = await self._door.handle(command)
-            except TimeoutError as error:
-                raise CommandTimeout(seconds=TIMEOUT) from error
-            return of_response(response, request.origin + path.decode("latin-1") if response.status == 201 else None)
-        return await settle(self._door.handle(command), wish, request.origin + path.decode("latin-1"))
-
-    async def _value(self, request: Request) -> Json:
-        edge = request.edge
-        bodies.check_media_type(request.method, edge.get("content-type", ""), browser="origin" in edge)
-        return bodies.decode(await request.body_in_time(self._body_max))
+        return await self._exchange.carry_out(request, command, PREFIX + b"/" + quote(thing_id, safe=":").encode())
 
     def _remember(self, raw: bytes) -> Spot:
         spot = spot_of(raw)

@@ -1,0 +1,78 @@
+"""A command's way through HTTP, whatever it is about: body in, the wait the caller asked for, answer out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from skerry.errors import SkerryError
+from skerry.signals import Command, Json
+from skerry_registry.http import bodies
+from skerry_registry.http.acks import TIMEOUT, USUAL, settle, wish_of
+from skerry_registry.http.answer import Answer, of_response
+from skerry_registry.http.door import Door
+from skerry_registry.http.errors import CommandTimeout
+from skerry_registry.http.request import Request
+
+T = TypeVar("T")
+BODY_LEAST = 1_048_576
+"""A body may be longer than the thing it describes (white space, escapes), but not longer than this or the thing's limit."""
+FORBIDDEN = 403
+
+
+class Reasons(Protocol):
+    """Who knows why a policy refuses."""
+
+    async def attach(self, command: Command, error: SkerryError) -> None:
+        """Put `why` into the error, as far as the caller may read the policy."""
+        ...
+
+
+class Exchange:
+    """Carries commands to the registry and its responses back."""
+
+    def __init__(self, door: Door, *, max_bytes: int, reasons: Reasons | None = None) -> None:
+        """`max_bytes` is the largest entity; it bounds the bodies."""
+        self.door = door
+        self._body_max = max(BODY_LEAST, max_bytes)
+        self._reasons = reasons
+
+    async def value(self, request: Request) -> Json:
+        """The JSON of the body. Raises MediaTypeUnsupported, JsonInvalid, BodyTooLarge."""
+        edge = request.edge
+        bodies.check_media_type(request.method, edge.get("content-type", ""), browser="origin" in edge)
+        return bodies.decode(await request.body_in_time(self._body_max))
+
+    async def value_if_any(self, request: Request) -> Json:
+        """The JSON of the body, or None where there is no body."""
+        body = await request.body_in_time(self._body_max)
+        return bodies.decode(body) if body else None
+
+    async def carry_out(self, request: Request, command: Command, path: bytes) -> Answer:
+        """Have the command carried out; `path` is where what it makes will be. Raises SkerryError."""
+        wish = wish_of(request.ditto, query=command.verb == "retrieve")
+        path = path.removesuffix(b"/")
+        try:
+            if wish is USUAL:
+                try:
+                    async with asyncio.timeout(TIMEOUT):
+                        response = await self.door.handle(command)
+                except TimeoutError as error:
+                    raise CommandTimeout(seconds=TIMEOUT) from error
+                location = request.origin + path.decode("latin-1") if response.status == 201 else None
+                return of_response(response, location)
+            return await settle(self.door.handle(command), wish, request.origin + path.decode("latin-1"))
+        except SkerryError as error:
+            if error.status == FORBIDDEN and self._reasons is not None:
+                await self._reasons.attach(command, error)
+            raise
+
+    async def in_time(self, request: Request, ask: Callable[[], Awaitable[T]]) -> T:
+        """What a question comes to, within the caller's time. Raises CommandTimeout."""
+        wish = wish_of(request.ditto, query=True)
+        try:
+            async with asyncio.timeout(wish.timeout):
+                return await ask()
+        except TimeoutError as error:
+            raise CommandTimeout(seconds=wish.timeout) from error
