@@ -238,6 +238,8 @@ class Deciding:
         commit = run.commit
         if commit is None:
             commit = run.commit = self._begin(run)
+        if run.undo is not None:
+            run.undo.append((entry, entry.head, entry.commit))
         commit.add(entry, event, after)
         run.changed.add(entry.key)
         run.depend(commit)

@@ -14,7 +14,7 @@ from skerry_registry.deliveries import Deliveries
 from skerry_registry.heads import Commit, Entry, Heads
 from skerry_registry.journal import Journal, Retention
 from skerry_registry.ports import EventNotStorable, RevisionConflict, StoreUnavailable
-from skerry_registry.runs import Lacking, Run
+from skerry_registry.runs import Lacking, NotDone, Run
 from skerry_registry.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -141,6 +141,19 @@ class Registry:
             await self._snapshots.wait()
         return await self._carry_out(Run(commands))
 
+    async def handle_together(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
+        """Carry out all of the commands in one commit, or none: then some answers are refusals, all others NotDone.
+
+        The loop belongs to them while they are decided, so they had better be a thousand and not a million.
+        """
+        if self._snapshots.full:
+            await self._snapshots.wait()
+        return await self._carry_out(Run(commands, way="together"))
+
+    async def rehearse(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
+        """What `handle_all` would answer at this moment; nothing is changed."""
+        return await self._carry_out(Run(commands, way="rehearsed"))
+
     async def things(self, subjects: tuple[str, ...], after: str, limit: int) -> list[Held]:
         """The things with ids > `after` of which the caller may see anything, sorted, at most `limit`, filtered."""
         found: list[Held] = []
@@ -188,12 +201,14 @@ class Registry:
             error = commit.error
             if error is None:
                 continue
-            if isinstance(error, EventNotStorable) and len(run.commands) > 1:
-                for index in indexes:  # one of them is to blame, the others shall not suffer
-                    run.answers[index] = (await self._carry_out(Run([run.commands[index]])))[0]
-            elif isinstance(error, SkerryError) and commit.owner is run:
-                for index in indexes:
-                    run.answers[index] = error
+            mine = isinstance(error, SkerryError) and commit.owner is run
+            if run.way != "each":
+                if mine:
+                    run.answers[:] = _blamed(run, error)
+                else:
+                    again.update(range(len(run.commands)))
+            elif isinstance(error, SkerryError) and (mine or _of_one(error, run)):
+                await self._fail(run, indexes, error)
             else:
                 again.update(indexes)
         run.depends.clear()  # runs and commits know each other: leave no cycles to the garbage collector
@@ -201,11 +216,18 @@ class Registry:
             await self._try_again(run, sorted(again))
         return run.answers
 
+    async def _fail(self, run: Run, indexes: list[int], error: SkerryError) -> None:
+        """Answer with the error; where only one of several commands is to blame for it, the others shall not suffer."""
+        apart = _of_one(error, run)
+        for index in indexes:
+            run.answers[index] = (await self._carry_out(Run([run.commands[index]])))[0] if apart else error
+
     async def _try_again(self, run: Run, indexes: list[int]) -> None:
         """Carry out once more the commands whose answers rested on states that never came to be."""
         answers: Sequence[Response | SkerryError]
         if run.tries < TRIES:
-            answers = await self._carry_out(Run([run.commands[index] for index in indexes], tries=run.tries + 1))
+            commands = [run.commands[index] for index in indexes]
+            answers = await self._carry_out(Run(commands, tries=run.tries + 1, way=run.way))
         else:
             answers = [StoreUnavailable(reason="other writers were faster every time.")] * len(indexes)
         for index, answer in zip(indexes, answers, strict=True):
@@ -219,6 +241,8 @@ class Registry:
                 claim = await self._queue_up(run)
             while True:
                 lacking = self._decide(run)
+                if run.undo is not None:
+                    self._take_back(run, again=lacking is not None)
                 self._submit(run)
                 if lacking is None:
                     return
@@ -273,6 +297,19 @@ class Registry:
                 answers.append(error.with_traceback(None))
             run.next += 1
         return None
+
+    def _take_back(self, run: Run, *, again: bool) -> None:
+        """Undo a run that must not change anything: a rehearsal, one that was refused in part, one to be decided again."""
+        refused = any(isinstance(answer, SkerryError) for answer in run.answers)
+        if run.way == "together" and not refused and not again:
+            return
+        commit = run.take_back()
+        if commit is not None:
+            self._deliveries.drop(commit)
+        if again:
+            run.begin_again()
+        elif run.way == "together":
+            run.answers[:] = [answer if isinstance(answer, SkerryError) else NotDone() for answer in run.answers]
 
     async def _provide(self, run: Run, lacking: Lacking) -> None:
         """Get what a decision lacks, and with it what the rest of the run will lack as well."""
@@ -349,6 +386,18 @@ class Registry:
                 note(commit)
         finally:
             commit.done.set_result(None)
+
+
+def _of_one(error: SkerryError, run: Run) -> bool:
+    """Whether one among several commands is to blame."""
+    return isinstance(error, EventNotStorable) and len(run.commands) > 1
+
+
+def _blamed(run: Run, error: Exception) -> list[Response | SkerryError]:
+    """The answers when the one commit of all failed: the error to whom it concerns, or to everybody."""
+    problem = error if isinstance(error, SkerryError) else SkerryError()
+    culprit = problem.facts.get("id") if isinstance(problem, EventNotStorable) else None
+    return [problem if culprit in {None, command.id} else NotDone() for command in run.commands]
 
 
 def _policies_of_new(commands: Iterable[Command]) -> Iterator[Key]:
