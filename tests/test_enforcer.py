@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from skerry_policies.enforcer import Enforcer, Permits, compile_permits
+from skerry_policies.enforcer import Permits, compile_permits
 
 SEGMENTS = st.sampled_from("abc")
 PATHS = st.lists(SEGMENTS, max_size=4).map(tuple)
@@ -152,14 +152,3 @@ def test_arrays_are_transparent():
     assert permits.view((), {"attributes": {"list": [{"x": 1, "y": 2}, {"y": 3}, 4]}}) == {
         "attributes": {"list": [{"x": 1}]}
     }
-
-
-def test_compiled_rights_are_kept_per_document_and_caller_and_bounded():
-    enforcer = Enforcer(limit=2)
-    document = policy(a={"subject": "s:A", "thing:/": (R, ())})
-    first = enforcer.permits("demo:p", document, ("s:A",))
-    assert enforcer.permits("demo:p", document, ("s:A",)) is first
-    assert enforcer.permits("demo:p", dict(document), ("s:A",)) is not first
-    for subject in ("s:B", "s:C", "s:D"):
-        enforcer.permits("demo:p", document, (subject,))
-    assert enforcer.permits("demo:p", document, ("s:A",)) is not first

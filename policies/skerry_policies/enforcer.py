@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
+
+from skerry import times
+from skerry_policies.effective import matches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from skerry.signals import Json, Path
+    from skerry.signals import Json, Micros, Path
 
 Permission: TypeAlias = Literal["READ", "WRITE", "EXECUTE"]
 
@@ -123,44 +126,78 @@ def _view(value: Json, granted: bool, node: _Node) -> Json | UnsetType:
     return value if granted else UNSET
 
 
-def compile_permits(document: Mapping[str, Any], subjects: Sequence[str]) -> Permits:
-    """The rights of a caller with these subjects under a policy document."""
-    rules: list[tuple[str, Path, str, bool]] = []
-    for entry in document.get("entries", {}).values():
-        if entry["subjects"].keys().isdisjoint(subjects):
+class Rules(Struct, frozen=True):
+    """What entries say about one caller: `rows` of (resource type, path, permission, granted), and for whom and how long.
+
+    `everywhere`: the same in every namespace; `until`: when a subject of the caller's expires (None: never).
+    """
+
+    rows: list[tuple[str, Path, str, bool]]
+    everywhere: bool
+    until: Micros | None
+
+
+def rules_of(
+    entries: Iterable[Mapping[str, Any]],
+    subjects: Sequence[str],
+    namespace: str | None = None,
+    now: Micros | None = None,
+) -> Rules:
+    """The rules of entries for a caller with these subjects, on things of a namespace (None: on policies, where all count).
+
+    Subjects that have expired by `now` say nothing (None: none has).
+    """
+    rows: list[tuple[str, Path, str, bool]] = []
+    everywhere = True
+    until: Micros | None = None
+    for entry in entries:
+        holders = entry["subjects"]
+        if holders.keys().isdisjoint(subjects):
             continue
+        held, ends = _holding(holders, subjects, now)
+        if ends is not None and (until is None or ends < until):
+            until = ends
+        if not held:
+            continue
+        patterns = entry.get("namespaces")
+        if patterns:
+            everywhere = False
+            if namespace is not None and not matches(patterns, namespace):
+                continue
         for key, rights in entry["resources"].items():
-            resource, _, pointer = key.partition(":")
-            path = tuple(segment.replace("~1", "/").replace("~0", "~") for segment in pointer.split("/") if segment)
-            rules.extend((resource, path, permission, True) for permission in rights["grant"])
-            rules.extend((resource, path, permission, False) for permission in rights["revoke"])
-    return Permits(rules)
+            resource, path = parse_key(key)
+            rows.extend((resource, path, permission, True) for permission in rights["grant"])
+            rows.extend((resource, path, permission, False) for permission in rights["revoke"])
+    return Rules(rows, everywhere, until)
 
 
-class Enforcer:
-    """Compiled rights, kept by policy, document and caller; the oldest go when there are too many."""
+def _holding(holders: Mapping[str, Any], subjects: Sequence[str], now: Micros | None) -> tuple[bool, Micros | None]:
+    """Whether one of the caller's subjects is among an entry's at this time, and when the next of them expires."""
+    held = False
+    until: Micros | None = None
+    for subject in subjects:
+        facts = holders.get(subject)
+        if facts is None:
+            continue
+        expiry = facts.get("expiry")
+        if expiry is None or now is None:
+            held = True
+            continue
+        ends = times.parse(expiry)
+        if ends > now:
+            held = True
+            until = ends if until is None or ends < until else until
+    return held, until
 
-    def __init__(self, limit: int = 10_000, size_limit: int = 500_000) -> None:
-        """`size_limit`: nodes of all compiled rights together; policies of a few rules have a handful each."""
-        self._limit = limit
-        self._size_limit = size_limit
-        self._size = 0
-        self._kept: dict[tuple[str, tuple[str, ...]], tuple[Mapping[str, Any], Permits]] = {}
 
-    def permits(self, policy_id: str, document: Mapping[str, Any], subjects: tuple[str, ...]) -> Permits:
-        """The rights under this very document (documents are never changed in place, so identity is its version)."""
-        kept = self._kept.get((policy_id, subjects))
-        if kept is not None and kept[0] is document:
-            return kept[1]
-        permits = compile_permits(document, subjects)
-        if kept is not None:
-            self._forget((policy_id, subjects))
-        self._size += permits.size
-        while self._kept and (len(self._kept) >= self._limit or self._size > self._size_limit):
-            self._forget(next(iter(self._kept)))
-        self._kept[policy_id, subjects] = (document, permits)
-        return permits
+def parse_key(key: str) -> tuple[str, Path]:
+    """The resource type and path of a resource key, thing:/features/f."""
+    resource, _, pointer = key.partition(":")
+    if "~" in pointer:
+        return resource, tuple(s.replace("~1", "/").replace("~0", "~") for s in pointer.split("/") if s)
+    return resource, tuple(segment for segment in pointer.split("/") if segment)
 
-    def _forget(self, key: tuple[str, tuple[str, ...]]) -> None:
-        """Make room."""
-        self._size -= self._kept.pop(key)[1].size
+
+def compile_permits(document: Mapping[str, Any], subjects: Sequence[str]) -> Permits:
+    """The rights of a caller with these subjects under the entries of a document, in every namespace, for ever."""
+    return Permits(rules_of(document.get("entries", {}).values(), subjects).rows)

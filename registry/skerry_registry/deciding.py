@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from skerry.signals import Event, Held, Kind, Micros
-    from skerry_policies.enforcer import Enforcer, Permits
+    from skerry_policies.enforcer import Permits
     from skerry_registry.deliveries import Deliveries
     from skerry_registry.heads import Commit, Entry, Heads
+    from skerry_registry.rights import Rights
     from skerry_registry.runs import Run
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Deciding:
         self,
         heads: Heads,
         deliveries: Deliveries,
-        enforcer: Enforcer,
+        rights: Rights,
         begin: Callable[[Run], Commit],
         *,
         thing_limit: int,
@@ -45,7 +46,7 @@ class Deciding:
         """`begin` makes an empty commit of a run; the limits are bytes of JSON."""
         self._heads = heads
         self._deliveries = deliveries
-        self._enforcer = enforcer
+        self._rights = rights
         self._begin = begin
         self._thing_limit = thing_limit
         self._policy_limit = policy_limit
@@ -67,7 +68,7 @@ class Deciding:
                 return self._create_thing(run, entry, command, now)
             return self._change_thing(run, entry, command, now)
         if held.document is not None:
-            permits = self._enforcer.permits(held.id, held.document, command.subjects)
+            permits = self._rights.permits_under(run, held.id, held.document, command.subjects)
             if not permits.may("policy", command.path, "WRITE"):
                 raise policy.PolicyNotModifiable(policy_id=held.id, path="/" + "/".join(command.path))
         return self._take(run, entry, command, policy.decide(held, command, now, self._policy_limit))
@@ -86,22 +87,12 @@ class Deciding:
             return entry.head
         return entry.held
 
-    def permits(self, run: Run | None, policy_id: str, subjects: tuple[str, ...]) -> Permits | None:
-        """The caller's rights under a policy; None when there is no such policy."""
-        entry = self.find("policy", policy_id)
-        held = entry.held
-        if held.revision == 0 or (run is not None and entry.key in run.changed):
-            held = entry.head
-        if held.document is None:
-            return None
-        return self._enforcer.permits(policy_id, held.document, subjects)
-
     def visible_thing(self, run: Run | None, held: Held, subjects: tuple[str, ...]) -> Held | None:
         """The thing with everything taken out that the caller may not read; None when nothing is left."""
         document = held.document
         if document is None:
             return None
-        permits = self.permits(run, document["policyId"], subjects)
+        permits = self._rights.permits(run, document["policyId"], subjects, held.id.partition(":")[0])
         if permits is None or not permits.may_partly("thing", (), "READ"):
             return None
         if permits.sees_all:
@@ -130,7 +121,7 @@ class Deciding:
         """The document and, as `_policy`, what the caller may see of the thing's policy."""
         assert held.document is not None
         policy_id = held.document["policyId"]
-        permits = self.permits(run, policy_id, command.subjects)
+        permits = self._rights.permits(run, policy_id, command.subjects)
         found = self._visible(run, self.find("policy", policy_id)).document
         if permits is None or found is None:
             return document
@@ -139,7 +130,7 @@ class Deciding:
 
     def _retrieve_policy(self, run: Run, held: Held, command: Command) -> Response:
         """A policy or a part of it, as far as the caller may see."""
-        permits = self.permits(run, held.id, command.subjects)
+        permits = self._rights.permits(run, held.id, command.subjects)
         if held.document is None or permits is None or not permits.may_partly("policy", (), "READ"):
             raise policy.PolicyNotAccessible(policy_id=held.id)
         shown = permits.view((), held.document, "policy")
@@ -151,7 +142,7 @@ class Deciding:
         """A write on a thing that exists."""
         held = entry.head
         assert held.document is not None
-        permits = self.permits(run, held.document["policyId"], command.subjects)
+        permits = self._rights.permits(run, held.document["policyId"], command.subjects, held.id.partition(":")[0])
         if permits is None or not may_write(permits, command):
             raise refusal(command)
         warning: str | None = None
@@ -175,7 +166,7 @@ class Deciding:
         assert held.document is not None
         if policy_id == held.document["policyId"]:
             return None
-        permits = self.permits(run, policy_id, command.subjects)
+        permits = self._rights.permits(run, policy_id, command.subjects, held.id.partition(":")[0])
         if permits is None:
             return f'299 - "The policy {policy_id} does not exist: nobody can reach the thing until it is created."'
         if not permits.may_partly("policy", (), "READ"):
@@ -195,8 +186,10 @@ class Deciding:
         if command.verb == "merge":
             parts.checked(command.id, (), value, merging=True)  # as it was sent: the policyId is put in below
 
+        namespace = command.id.partition(":")[0]
+
         def permits_of(policy_id: str) -> Permits | None:
-            return self.permits(run, policy_id, command.subjects)
+            return self._rights.permits(run, policy_id, command.subjects, namespace)
 
         birth = creation.plan(command, value, self._head, permits_of)
         made: Decision | None = None
@@ -207,7 +200,7 @@ class Deciding:
             made = _make_policy(guard.head, birth, command, now, self._policy_limit)
             assert made.event is not None
             assert isinstance(made.event.value, dict)
-            permits = self._enforcer.permits(birth.policy_id, made.event.value, command.subjects)
+            permits = self._rights.permits_under(run, birth.policy_id, made.event.value, command.subjects, namespace)
         if permits is None or not permits.may("thing", (), "WRITE"):
             raise ThingNotModifiable(thing_id=command.id, path="/")
         command = _without_special(command, value, policyId=birth.policy_id)

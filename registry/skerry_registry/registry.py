@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 from skerry import things
 from skerry.errors import SkerryError
-from skerry_policies.enforcer import Enforcer
 from skerry_registry.deciding import Deciding
 from skerry_registry.deliveries import Deliveries
 from skerry_registry.heads import Commit, Entry, Heads
 from skerry_registry.journal import Journal, Retention
 from skerry_registry.ports import EventNotStorable, RevisionConflict, StoreUnavailable
+from skerry_registry.rights import Rights
 from skerry_registry.runs import Lacking, NotDone, Run
 from skerry_registry.snapshots import Snapshots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from skerry.signals import Clock, Command, Held, NewId, Response
     from skerry_policies.enforcer import Permits
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from skerry_registry.ports import Store
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Settled: TypeAlias = "Callable[[Commit], None]"
 """Told of a commit that is durable: `events`, and in `changes` the entry (its `held` is the new state) of each. Must not raise."""
@@ -62,6 +64,7 @@ class Registry:
         snapshot_events: int = 50_000,
         journal_retention_days: float = 3.0,
         journal_max_bytes: int = 4_000_000_000,
+        namespace_policies: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Limits are counts and bytes of JSON; a snapshot lags by at most the given seconds and about so many events."""
         self.journal = Journal(store)
@@ -69,11 +72,12 @@ class Registry:
         self.new_id = new_id
         self._store = store
         self._heads = Heads(cache_things)
+        self.rights = Rights(self._heads, clock, namespace_policies)
         self._deliveries = Deliveries()
         self._deciding = Deciding(
             self._heads,
             self._deliveries,
-            Enforcer(),
+            self.rights,
             self._begin,
             thing_limit=thing_max_bytes,
             policy_limit=policy_max_bytes,
@@ -176,20 +180,23 @@ class Registry:
         """The caller's rights on a thing; raises ThingNotAccessible when it may see nothing of it."""
         held = (await self._fetch([("thing", thing_id)]))[0].held
         if held.document is not None:
-            policy_id = held.document["policyId"]
-            await self._fetch([("policy", policy_id)])
-            permits = self._deciding.permits(None, policy_id, subjects)
+            policy_id, namespace = held.document["policyId"], thing_id.partition(":")[0]
+            permits = await self.known(lambda: self.rights.permits(None, policy_id, subjects, namespace))
             if permits is not None and permits.may_partly("thing", (), "READ"):
                 return permits
         raise things.ThingNotAccessible(thing_id=thing_id)
 
-    async def _visible(self, held: Held, subjects: tuple[str, ...]) -> Held | None:
-        """The thing as the caller may see it; its policy is loaded if it has left the cache meanwhile."""
+    async def known(self, ask: Callable[[], T]) -> T:
+        """What a question to the rights comes to (`rights.permits`, `rights.effective` ...), policies loaded as it needs them."""
         while True:
             try:
-                return self._deciding.visible_thing(None, held, subjects)
+                return ask()
             except Lacking as lacking:
                 await self._fetch(lacking.keys)
+
+    async def _visible(self, held: Held, subjects: tuple[str, ...]) -> Held | None:
+        """The thing as the caller may see it; its policy is loaded if it has left the cache meanwhile."""
+        return await self.known(lambda: self._deciding.visible_thing(None, held, subjects))
 
     async def _carry_out(self, run: Run) -> list[Response | SkerryError]:
         """Decide, commit, and decide anew what rested on a commit that failed."""

@@ -1,0 +1,223 @@
+"""Who may what, by the policies in memory: their sets resolved, compiled once and kept while they stay the same."""
+
+from __future__ import annotations
+
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any
+
+from skerry.ids import split_id
+from skerry_policies import imports
+from skerry_policies.effective import EffectivePolicy, matches
+from skerry_policies.enforcer import Permits, rules_of
+from skerry_registry.runs import Lacking
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from skerry.signals import Clock, Micros
+    from skerry_registry.heads import Heads, Key
+    from skerry_registry.runs import Run
+
+
+_REFERENCES = methodcaller("get", "references")
+
+
+class _Kept:
+    """Compiled rights, what they rest upon and how long they hold. `plain`: on one document, everywhere and for ever."""
+
+    __slots__ = ("document", "documents", "permits", "plain", "until")
+
+    def __init__(
+        self,
+        document: dict[str, Any],
+        permits: Permits,
+        documents: Mapping[str, dict[str, Any] | None] | None,
+        until: Micros | None,
+        *,
+        plain: bool,
+    ) -> None:
+        self.document = document
+        self.permits = permits
+        self.documents = documents
+        self.until = until
+        self.plain = plain
+
+
+class Rights:
+    """The rights under policies that are in memory; bounded, the oldest go when there are too many."""
+
+    def __init__(
+        self,
+        heads: Heads,
+        clock: Clock,
+        roots: Mapping[str, Sequence[str]] | None = None,
+        *,
+        limit: int = 10_000,
+        size_limit: int = 500_000,
+    ) -> None:
+        """`roots`: namespace pattern -> root policies; `size_limit`: nodes of all compiled rights together."""
+        self._heads = heads
+        self._clock = clock
+        self._roots = _by_precedence(roots or {})
+        self._limit = limit
+        self._size_limit = size_limit
+        self._size = 0
+        self._kept: dict[tuple[Any, ...], _Kept] = {}
+        self._sets: dict[str, EffectivePolicy] = {}
+        self._importers: dict[str, set[str]] = {}
+
+    def permits(
+        self, run: Run | None, policy_id: str, subjects: tuple[str, ...], namespace: str | None = None
+    ) -> Permits | None:
+        """The caller's rights under a policy on things of a namespace (None: on the policy); None: no such policy.
+
+        Raises Lacking for policies that are not in memory, ImportInvalid for a chain of imports without end.
+        """
+        document = self._visible(run, policy_id)
+        if document is None:
+            return None
+        kept = self._kept.get((policy_id, subjects))
+        if kept is not None and kept.document is document and kept.plain:
+            return kept.permits
+        return self.permits_under(run, policy_id, document, subjects, namespace)
+
+    def permits_under(
+        self,
+        run: Run | None,
+        policy_id: str,
+        document: dict[str, Any],
+        subjects: tuple[str, ...],
+        namespace: str | None = None,
+    ) -> Permits:
+        """The same under a document that the policy has or may get."""
+        kept = self._kept.get((policy_id, subjects))
+        if kept is not None and kept.document is document and kept.plain:
+            return kept.permits
+        now = self._clock()
+        key = (policy_id, subjects, namespace)
+        kept = self._kept.get(key)
+        if kept is not None and kept.document is document and (kept.until is None or now < kept.until):
+            others = kept.documents
+            if others is None or all(
+                self._visible(run, other) is found for other, found in others.items() if other != policy_id
+            ):
+                return kept.permits
+        roots = self._roots_of(policy_id)
+        documents: Mapping[str, dict[str, Any] | None] | None = None
+        if roots or document.get("imports") or any(map(_REFERENCES, document["entries"].values())):
+            whole = self._resolve(run, policy_id, document, roots)
+            rules = rules_of([entry.entry for entry in whole.entries], subjects, namespace, now)
+            documents = whole.documents
+        else:
+            self._relate(policy_id, ())
+            rules = rules_of(document["entries"].values(), subjects, namespace, now)
+        plain = documents is None and rules.everywhere and rules.until is None
+        permits = Permits(rules.rows)
+        self._keep(key[:2] if plain else key, _Kept(document, permits, documents, rules.until, plain=plain))
+        return permits
+
+    def effective(self, policy_id: str, namespace: str | None = None, run: Run | None = None) -> EffectivePolicy | None:
+        """All entries that count under a policy on things of a namespace (None: whatever their namespaces).
+
+        None: no such policy. Raises as `permits` does.
+        """
+        document = self._visible(run, policy_id)
+        if document is None:
+            return None
+        whole = self.effective_of(policy_id, document, run)
+        if namespace is None:
+            return whole
+        kept = [entry for entry in whole.entries if matches(entry.entry.get("namespaces") or (), namespace)]
+        return EffectivePolicy(policy_id, tuple(kept), whole.documents)
+
+    def effective_of(self, policy_id: str, document: dict[str, Any], run: Run | None = None) -> EffectivePolicy:
+        """The same of a document that the policy has or may get, in every namespace."""
+        return self._resolve(run, policy_id, document, self._roots_of(policy_id))
+
+    def dependents(self, policy_id: str) -> set[str]:
+        """The policies that rest upon this one (by imports of any depth, or as a root of their namespace), where known."""
+        return set(self._importers.get(policy_id, ()))
+
+    def _visible(self, run: Run | None, policy_id: str) -> dict[str, Any] | None:
+        """The document that counts: the durable one, or what this very run has made of it."""
+        key: Key = ("policy", policy_id)
+        entry = self._heads.find(key)
+        if entry is None:
+            raise Lacking([key])
+        held = entry.held
+        if held.revision == 0 or (run is not None and key in run.changed):
+            held = entry.head
+        return held.document
+
+    def _resolve(
+        self, run: Run | None, policy_id: str, document: dict[str, Any], roots: Sequence[str]
+    ) -> EffectivePolicy:
+        """The policy's set, from memory while all of its documents are the same."""
+        known = self._sets.get(policy_id)
+        if known is not None and known.documents[policy_id] is document:
+            others = ((other, found) for other, found in known.documents.items() if other != policy_id)
+            if all(self._visible(run, other) is found for other, found in others):
+                return known
+        lacking: set[Key] = set()
+
+        def load(wanted: str) -> dict[str, Any] | None:
+            try:
+                return self._visible(run, wanted)
+            except Lacking as missing:
+                lacking.update(missing.keys)
+                return None
+
+        whole = imports.resolve(policy_id, document, load, roots)
+        if lacking:
+            raise Lacking(lacking)
+        self._relate(policy_id, [other for other in whole.documents if other != policy_id], known)
+        if len(self._sets) >= self._limit:
+            del self._sets[next(iter(self._sets))]
+        self._sets[policy_id] = whole
+        return whole
+
+    def _relate(self, policy_id: str, others: Sequence[str], known: EffectivePolicy | None = None) -> None:
+        """Remember upon which others a policy rests, and forget those it rested upon before."""
+        before = known if known is not None else self._sets.pop(policy_id, None)
+        if before is not None:
+            for other in before.documents:
+                importers = self._importers.get(other)
+                if importers is not None:
+                    importers.discard(policy_id)
+                    if not importers:
+                        del self._importers[other]
+        for other in others:
+            self._importers.setdefault(other, set()).add(policy_id)
+
+    def _roots_of(self, policy_id: str) -> tuple[str, ...]:
+        """The root policies of a policy's namespace, the closest pattern first."""
+        if not self._roots:
+            return ()
+        namespace, _ = split_id(policy_id)
+        found = (
+            root for pattern, roots in self._roots if pattern == "*" or matches((pattern,), namespace) for root in roots
+        )
+        return tuple(dict.fromkeys(root for root in found if root != policy_id))
+
+    def _keep(self, key: tuple[Any, ...], kept: _Kept) -> None:
+        """Take compiled rights in, and make room."""
+        for old in {key, key[:2]}:
+            if old in self._kept:
+                self._forget(old)
+        self._size += kept.permits.size
+        while self._kept and (len(self._kept) >= self._limit or self._size > self._size_limit):
+            self._forget(next(iter(self._kept)))
+        self._kept[key] = kept
+
+    def _forget(self, key: tuple[Any, ...]) -> None:
+        """Give up compiled rights."""
+        self._size -= self._kept.pop(key).permits.size
+
+
+def _by_precedence(roots: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
+    """Patterns and their policies: exact namespaces first, then the longest, `*` last."""
+
+    def rank(pattern: str) -> tuple[bool, int]:
+        return (not pattern.endswith("*"), len(pattern))
+
+    return sorted(roots.items(), key=lambda item: rank(item[0]), reverse=True)
