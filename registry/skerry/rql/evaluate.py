@@ -1,0 +1,165 @@
+"""Whether what is known of one thing satisfies a predicate (ditto.md 1.8)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TypeAlias
+
+from msgspec import UNSET
+
+from skerry.rql.predicate import And, Compare, Empty, Exists, Field, In, Not, Or, Predicate, Scalar
+from skerry.signals import Held, Json
+from skerry.times import write
+
+ValueOf: TypeAlias = Callable[[Field], Sequence[Json]]
+"""What stands at a field: nothing, one value, or one for each feature when the field names any feature (`*`, UNSET for a
+feature without it).
+
+An array on the way is entered: what its members have at the field stands together, as an array.
+"""
+
+
+def matches(predicate: Predicate, value_of: ValueOf) -> bool:
+    """Whether the predicate holds. One of the values of a field suffices; of an array, one element.
+
+    Only values of one type compare: numbers by size, texts by code point, booleans and null for equality. `ne` holds
+    where the field is there and no element equals.
+    """
+    kind = type(predicate)
+    if kind is Compare:
+        test = _TESTS[predicate.operator]  # type: ignore[union-attr] # it is a Compare
+        wanted = predicate.value  # type: ignore[union-attr] # it is a Compare
+        return any(test(value, wanted) for value in value_of(predicate.field))  # type: ignore[union-attr] # it is a Compare
+    if isinstance(predicate, And):
+        return all(matches(term, value_of) for term in predicate.terms)
+    if isinstance(predicate, Or):
+        return any(matches(term, value_of) for term in predicate.terms)
+    if isinstance(predicate, Not):
+        return not matches(predicate.term, value_of)
+    if isinstance(predicate, Exists):
+        return any(value is not UNSET for value in value_of(predicate.field))
+    if isinstance(predicate, Empty):
+        values = value_of(predicate.field)
+        if not values:
+            return len(predicate.field) == 2 or predicate.field[:2] != ("features", "*")
+        return any(is_empty(value) for value in values)
+    assert isinstance(predicate, In)
+    return any(_equals(value, wanted) for value in value_of(predicate.field) for wanted in predicate.values)
+
+
+def is_empty(value: Json) -> bool:
+    """Whether a value is missing, null, "", [] or {}."""
+    return value is None or value is UNSET or (type(value) in {str, list, dict} and not value)
+
+
+def _alike(one: Json, other: Scalar) -> bool:
+    """Whether two scalars are of one type: numbers, texts or booleans."""
+    first, second = type(one), type(other)
+    return first is second or (first in _NUMBERS and second in _NUMBERS)
+
+
+_NUMBERS = frozenset({int, float})
+_ORDERED = frozenset({int, float, str})
+
+
+def _equals(value: Json, wanted: Scalar) -> bool:
+    if type(value) is list:
+        return any(_equals(member, wanted) for member in value)
+    return bool(value == wanted) and _alike(value, wanted)
+
+
+def _differs(value: Json, wanted: Scalar) -> bool:
+    return value is not UNSET and not _equals(value, wanted)
+
+
+def _ordered(compare: Callable[[Json, Json], bool]) -> Callable[[Json, Scalar], bool]:
+    """A test of order, for texts and for numbers."""
+
+    def test(value: Json, wanted: Scalar) -> bool:
+        if type(value) is list:
+            return any(test(member, wanted) for member in value)
+        return type(value) in _ORDERED and _alike(value, wanted) and compare(value, wanted)
+
+    return test
+
+
+def _like(value: Json, wanted: Scalar) -> bool:
+    if type(value) is list:
+        return any(_like(member, wanted) for member in value)
+    return type(value) is str and like(str(wanted), ignoring_case=False).fullmatch(value) is not None
+
+
+def _ilike(value: Json, wanted: Scalar) -> bool:
+    if type(value) is list:
+        return any(_ilike(member, wanted) for member in value)
+    return type(value) is str and like(str(wanted), ignoring_case=True).fullmatch(value) is not None
+
+
+_TESTS: dict[str, Callable[[Json, Scalar], bool]] = {
+    "eq": _equals,
+    "ne": _differs,
+    "gt": _ordered(lambda value, wanted: value > wanted),
+    "ge": _ordered(lambda value, wanted: value >= wanted),
+    "lt": _ordered(lambda value, wanted: value < wanted),
+    "le": _ordered(lambda value, wanted: value <= wanted),
+    "like": _like,
+    "ilike": _ilike,
+}
+
+
+@lru_cache(maxsize=1_024)
+def like(pattern: str, *, ignoring_case: bool) -> re.Pattern[str]:
+    """The regular expression (for fullmatch) of a `like` pattern; no pattern makes it take more than length times length.
+
+    Each asterisk stands for as little as the text behind it allows, and is not reconsidered, save the last.
+    """
+    first, *rest = ["".join("." if sign == "?" else re.escape(sign) for sign in part) for part in pattern.split("*")]
+    middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
+    tail = f".*{rest[-1]}" if rest else ""
+    return re.compile(first + middle + tail, re.DOTALL | (re.IGNORECASE if ignoring_case else 0))
+
+
+def lookup_in(held: Held) -> ValueOf:
+    """What stands at each field of a thing that is there."""
+    document = held.document
+    assert document is not None
+
+    def value_of(field: Field) -> Sequence[Json]:
+        head = field[0]
+        special = _SPECIAL.get(head)
+        if special is not None:
+            return [special(held)]
+        if head == "_metadata":
+            return [] if held.metadata is None else at(held.metadata, field, 1)
+        if head == "features" and len(field) > 1 and field[1] == "*":
+            features = document.get("features") or {}
+            return [value for feature in features.values() for value in at(feature, field, 2) or [UNSET]]
+        return at(document, field, 0)
+
+    return value_of
+
+
+_SPECIAL: dict[str, Callable[[Held], Json]] = {
+    "_namespace": lambda held: held.id.partition(":")[0],
+    "_revision": lambda held: held.revision,
+    "_created": lambda held: write(held.created),
+    "_modified": lambda held: write(held.modified),
+}
+
+
+def at(value: Json, field: Field, start: int) -> list[Json]:
+    """What stands at a field below a value, from its segment `start` on: nothing or one value."""
+    for place in range(start, len(field)):
+        kind = type(value)
+        if kind is dict:
+            if field[place] not in value:
+                return []
+            value = value[field[place]]
+        elif kind is list:
+            members = [found for member in value for found in at(member, field, place)]
+            return [members] if members else []
+        else:
+            return []
+    return [value]
