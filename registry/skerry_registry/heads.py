@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec.structs import force_setattr
@@ -124,6 +124,14 @@ class Heads:
             entry.epoch += 1
             entry.commit = None
         return entry
+
+    def namespaces(self) -> dict[str, int]:
+        """How many things of each namespace are here."""
+        return Counter(
+            id_.partition(":")[0]
+            for (kind, id_), entry in self._entries.items()
+            if kind == "thing" and entry.held.document is not None
+        )
 
     def shrink(self) -> None:
         """Weigh what is here, and evict what the bound leaves no room for, now that it is saved."""

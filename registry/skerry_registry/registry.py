@@ -90,9 +90,7 @@ class Registry:
             events=snapshot_events,
             entities=max(1_000, cache_things // 4),
         )
-        self._retention = Retention(
-            store, self.journal, clock, days=journal_retention_days, max_bytes=journal_max_bytes
-        )
+        self.retention = Retention(store, self.journal, clock, days=journal_retention_days, max_bytes=journal_max_bytes)
         self._sweeping: asyncio.Task[None] | None = None
         self._commits: set[asyncio.Task[None]] = set()
         self._loading: dict[Key, asyncio.Task[None]] = {}
@@ -114,7 +112,7 @@ class Registry:
                 await self._snapshots.save(recovered, self.journal.last)
             self._deliveries.refill(await self._store.deliveries(50_000))
             self._snapshots.start(self.journal.last)
-            self._sweeping = asyncio.get_running_loop().create_task(self._retention.run(SWEEP_SECONDS))
+            self._sweeping = asyncio.get_running_loop().create_task(self.retention.run(SWEEP_SECONDS))
         except BaseException:
             await self._store.__aexit__(None, None, None)
             raise
@@ -175,6 +173,10 @@ class Registry:
                 break
             after = ids[-1]
         return found[:limit]
+
+    def hot(self) -> dict[str, int]:
+        """How many things of each namespace are in memory."""
+        return self._heads.namespaces()
 
     async def permits(self, subjects: tuple[str, ...], thing_id: str) -> Permits:
         """The caller's rights on a thing; raises ThingNotAccessible when it may see nothing of it."""

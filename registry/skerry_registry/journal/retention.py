@@ -24,11 +24,12 @@ class Retention:
     """Forgets events older than `days` that every consumer has read, and the oldest, read or not, above `max_bytes`."""
 
     def __init__(self, store: Store, journal: Journal, clock: Clock, *, days: float, max_bytes: int) -> None:
-        """Zero days or bytes: no bound of that sort."""
+        """Zero days or bytes: no bound of that sort. `days` may be changed while it runs, and `enabled`: whether age counts."""
         self._store = store
         self._journal = journal
         self._clock = clock
-        self._days = days
+        self.days = days
+        self.enabled = True
         self._max_bytes = max_bytes
 
     async def run(self, seconds: float) -> None:
@@ -45,8 +46,8 @@ class Retention:
         places = await self._store.cursors()
         places |= {name: place() for name, place in self._journal.places.items()}
         read = min(places.values(), default=self._journal.last)
-        if self._days:
-            young = await self._first_since(self._clock() - int(self._days * DAY))
+        if self.enabled and self.days:
+            young = await self._first_since(self._clock() - int(self.days * DAY))
             forgotten = await self._store.trim(min(young, read + 1))
             if forgotten:
                 log.info("old events forgotten", extra={"events": forgotten})
