@@ -132,6 +132,9 @@ def test_bad_urls_are_refused(raw, row):
         (b"/entries/L/subjects/nginx:bob", ("entries", "L", "subjects", "nginx:bob")),
         (b"/entries/L/resources/thing:/features/x", ("entries", "L", "resources", "thing:/features/x")),
         (b"/entries/L/resources/thing:%2F", ("entries", "L", "resources", "thing:/")),
+        (b"/entries/L/resources/thing:/", ("entries", "L", "resources", "thing:/")),
+        (b"/entries/L/resources/thing:/features/", ("entries", "L", "resources", "thing:/features")),
+        (b"/entries/L/resources/", ("entries", "L", "resources")),
         (b"/imports/a:b", ("imports", "a:b")),
     ],
 )

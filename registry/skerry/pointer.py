@@ -54,9 +54,9 @@ def from_url(raw: bytes, kind: Kind = "thing") -> Path:
     """The path that the percent-encoded rest of a URL behind an entity's id names, as Ditto 3.9.6 reads it (ditto.md 9).
 
     Below attributes and properties an encoded slash separates; a feature id, label or subject is one decoded segment.
-    `~0` is decoded, `~1` stays as written. One trailing slash is tolerated. Raises PointerInvalid, JsonKeyInvalid.
+    `~0` is decoded, `~1` stays as written. One trailing slash is tolerated (that of `thing:/` is no such). Raises PointerInvalid, JsonKeyInvalid.
     """
-    if raw.endswith(b"/"):
+    if raw.endswith(b"/") and not (kind == "policy" and raw.endswith(b":/")):
         raw = raw[:-1]
     if not raw:
         return ()

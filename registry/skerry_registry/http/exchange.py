@@ -52,7 +52,7 @@ class Exchange:
     async def carry_out(self, request: Request, command: Command, path: bytes) -> Answer:
         """Have the command carried out; `path` is where what it makes will be. Raises SkerryError."""
         wish = wish_of(request.ditto, query=command.verb == "retrieve")
-        path = path.removesuffix(b"/")
+        path = path if path.endswith(b":/") else path.removesuffix(b"/")
         try:
             if wish is USUAL:
                 try:

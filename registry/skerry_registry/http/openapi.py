@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from skerry_registry.http.parameters import PARAMETERS, SCHEMAS, STATUSES
-from skerry_registry.http.routes import ROUTES, Route
+from skerry_registry.http.route import Route
+from skerry_registry.http.routes import ROUTES
 
 NAMED = re.compile(r"{(\w+)}")
 BODY_TYPES = {"PATCH": "application/merge-patch+json"}
@@ -16,6 +17,7 @@ TAGS = {
     "Things": "Digital twins: a thing has an id, a policy, a definition, attributes and features.",
     "Attributes": "What describes a thing and changes seldom.",
     "Features": "What a thing does and measures; devices keep the properties current over MQTT.",
+    "Policies": "Who may do what with things, messages and the policies themselves, and why.",
     "History": "Past values of properties, raw or in steps.",
     "Operations": "For operators and their tools.",
     "Documentation": "What you are reading.",
@@ -62,7 +64,7 @@ def _operation(route: Route) -> dict[str, Any]:
         operation["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     if route.body is not None:
         media = BODY_TYPES.get(route.method, "application/json")
-        operation["requestBody"] = {"required": True, "content": {media: {"schema": _schema(route.body)}}}
+        operation["requestBody"] = {"required": not route.body_optional, "content": {media: {"schema": _schema(route.body)}}}
     if route.login == "nobody":
         operation["security"] = []
     if route.login == "devops":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from skerry_adapters.series.ports import Aggregate, Fill
+from skerry_registry.http.policy_schemas import POLICY_SCHEMAS
 
 TEXT = {"type": "string"}
 OBJECT: dict[str, Any] = {"type": "object", "additionalProperties": True}
@@ -23,6 +24,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "featureId": _path("Id of the feature.", "scada"),
     "attributePath": _path("A JSON pointer below attributes, without its first slash.", "position/lat"),
     "propertyPath": _path("A JSON pointer below the properties, without its first slash.", "power"),
+    "policyId": _path("namespace:name of the policy.", "demo:T01"),
+    "importedPolicyId": _path("namespace:name of the policy that is imported.", "demo:fleet"),
+    "label": _path("Label of the entry.", "DEFAULT"),
+    "subjectId": _path("issuer:subject, percent-encoded where it has slashes.", "nginx:ditto"),
+    "resourcePath": _path("type:/pointer; the slashes stand as they are.", "thing:/features"),
     "file": _path("Name of the file.", "style.css"),
     "ids": _in(
         "query",
@@ -40,6 +46,17 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "query",
         "size(1..200), cursor(...) from the Link header of the last page; separated by commas.",
         example="size(50)",
+    ),
+    "subject": _in(
+        "query", "Only policies that name this subject; * and ? stand for any characters.", example="nginx:*"
+    ),
+    "resource": _in(
+        "query", "Only policies that speak of this resource or of anything below.", example="thing:/features"
+    ),
+    "policy-view": _in(
+        "query",
+        "resolved: with the entries of imports and references merged in, as they are enforced; without an ETag.",
+        {"enum": ["original", "resolved"], "default": "original"},
     ),
     "timeout": _in(
         "query", "Time to wait for the answer: seconds, or with ms, s, m; at most 60 s. 0 does not wait.", example="10s"
@@ -113,9 +130,10 @@ STATUSES: dict[int, str] = {
     304: "Not modified since the ETag of If-None-Match.",
     400: "The request makes no sense: see message and description.",
     401: "Not logged in, or the login is wrong.",
-    403: "The thing's policy does not let you.",
+    403: "The policy does not let you; where you may read it, why says what decided and what is missing.",
     404: "Not there, or not visible to you.",
     408: "Not done in time.",
+    409: "Something else refers to it.",
     412: "A precondition does not hold.",
     413: "Too large.",
     414: "The path and query are too long.",
@@ -152,6 +170,7 @@ SCHEMAS: dict[str, Any] = {
     },
     "Thing": {"type": "object", "properties": _THING_PROPERTIES},
     "Things": {"type": "array", "items": {"$ref": "#/components/schemas/Thing"}},
+    **POLICY_SCHEMAS,
     "SeriesList": {"type": "array", "items": {"$ref": "#/components/schemas/Series"}},
     "Series": {
         "type": "object",

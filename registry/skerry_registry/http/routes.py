@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from msgspec import Struct
+from skerry_registry.http.policy_routes import POLICY_ROUTES
+from skerry_registry.http.route import Route
 
 READS = (
     "fields",
@@ -40,21 +41,6 @@ SELECTABLE = ("{thingId}", "/attributes", "/features", "{featureId}", "/properti
 READ_ERRORS = (304, 400, 401, 404, 408, 412)
 WRITE_ERRORS = (400, 401, 403, 404, 408, 412, 413, 415, 424)
 DELETE_ERRORS = (400, 401, 403, 404, 408, 412, 424)
-
-
-class Route(Struct, frozen=True, kw_only=True):
-    """One method of one path. `schema` names what it answers, `body` what it takes; `login`: nobody, anybody, devops."""
-
-    method: str
-    path: str
-    summary: str
-    tag: str
-    success: tuple[int, ...] = (200,)
-    parameters: tuple[str, ...] = ()
-    errors: tuple[int, ...] = (401,)
-    schema: str | None = None
-    body: str | None = None
-    login: str = "user"
 
 
 def _four(path: str, what: str, schema: str, tag: str, *, without: tuple[str, ...] = ()) -> list[Route]:
@@ -147,6 +133,7 @@ ROUTES: tuple[Route, ...] = (
     *_four(FEATURE + "/properties/{propertyPath}", "a property, at any depth", "Json", "Features"),
     *_four(FEATURE + "/desiredProperties", "all desired properties of a feature", "Attributes", "Features"),
     *_four(FEATURE + "/desiredProperties/{propertyPath}", "a desired property, at any depth", "Json", "Features"),
+    *POLICY_ROUTES,
     Route(
         method="GET",
         path="/api/2/timeseries/things/{thingId}",

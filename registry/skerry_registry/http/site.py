@@ -22,6 +22,7 @@ from skerry_registry.http.errors import MethodNotAllowed, RequestInvalid, RouteN
 from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.operations import Gauge, Health, Measures, operations
 from skerry_registry.http.pages import pages
+from skerry_registry.http.policies import Policies
 from skerry_registry.http.request import ClientGone, Request
 from skerry_registry.http.routes import allowed
 from skerry_registry.http.things import Things
@@ -48,7 +49,8 @@ def create_http(
     measures = Measures(gauges)
     exchange = Exchange(door, max_bytes=max(settings.thing_max_bytes, settings.policy_max_bytes))
     things = Things(exchange, new_id)
-    mounts = [_mount("/api/2/things", things.answer)]
+    policies = Policies(exchange, new_id, {})
+    mounts = [_mount("/api/2/things", things.answer), _mount("/api/2/policies", policies.answer)]
     if history is not None:
         mounts.append(_mount("/api/2/timeseries", history))
     app = Litestar(

@@ -1,0 +1,183 @@
+"""`/api/2/policies` and everything below a policy: URL and body to Command, Response to HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+from urllib.parse import quote, unquote_to_bytes
+
+from msgspec import UNSET
+
+from skerry import pointer
+from skerry.ids import PolicyIdInvalid, check_policy_id
+from skerry.signals import Command, Json, NewId, Path, Verb
+from skerry_policies.policy import PolicyIdNotSettable
+from skerry_registry.http.answer import Answer
+from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
+from skerry_registry.http.exchange import Exchange
+from skerry_registry.http.request import Request
+from skerry_registry.http.things import DEFAULT_NAMESPACE, REMEMBERED, SHORT
+
+PREFIX = b"/api/2/policies"
+VERBS: dict[str, Verb] = {"GET": "retrieve", "PUT": "modify", "DELETE": "delete", "POST": "modify"}
+ANY = ("GET", "PUT", "DELETE")
+KEPT = ("GET", "PUT")
+COLLECTION = ("GET", "POST")
+ACTION = ("POST",)
+ACTIONS = frozenset({b"activateTokenIntegration", b"deactivateTokenIntegration"})
+QUESTIONS = frozenset({b"explain", b"simulate"})
+
+_OF_ENTRY: dict[bytes, tuple[str, ...]] = {
+    b"subjects": KEPT,
+    b"resources": KEPT,
+    b"importable": KEPT,
+    b"namespaces": KEPT,
+    b"allowedAdditions": ANY,
+    b"references": ANY,
+}
+_OF_IMPORT = frozenset({b"entries", b"transitiveImports"})
+
+Question = Callable[[Request, str], Awaitable[Answer]]
+"""Answers something about a policy, or about all of them (id '')."""
+
+
+class Spot(NamedTuple):
+    """What a URL names: the policy (empty: all of them), the path within, the methods there, and the class of route."""
+
+    id: str
+    path: Path
+    methods: tuple[str, ...]
+    route: str
+
+
+class Policies:
+    """Answers requests on policies."""
+
+    def __init__(self, exchange: Exchange, new_id: NewId, questions: dict[str, Question]) -> None:
+        """`questions` answers the routes that are no commands, by their names: policies, explain, simulate."""
+        self._exchange = exchange
+        self._new_id = new_id
+        self._questions = questions
+        self._spots: dict[bytes, Spot] = {}
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer one request; raises SkerryError."""
+        spot = self._spots.get(request.path) or self._remember(request.path)
+        request.route = spot.route
+        method = request.method
+        if method not in spot.methods:
+            allow = ", ".join(spot.methods)
+            raise MethodNotAllowed(
+                method=method, path=request.path.decode("latin-1"), allow=allow, headers={"allow": allow}
+            )
+        if spot.route == "policies" and method == "POST":
+            return await self._create(request)
+        if (question := self._questions.get(spot.route)) is not None:
+            return await question(request, spot.id)
+        return await self._command(request, spot)
+
+    async def _command(self, request: Request, spot: Spot) -> Answer:
+        value: Json = UNSET
+        if request.method == "GET":
+            if "fields" in request.query and spot.route == "policy":
+                request.ditto["fields"] = request.query["fields"]
+        elif request.method == "PUT":
+            value = await self._exchange.value(request)
+        assert request.caller is not None
+        command = Command(
+            verb=VERBS[request.method],
+            kind="policy",
+            id=spot.id,
+            subjects=request.caller.subjects,
+            path=spot.path,
+            value=value,
+            headers=request.ditto,
+        )
+        return await self._exchange.carry_out(request, command, request.path)
+
+    async def _create(self, request: Request) -> Answer:
+        """A policy with an id of our making."""
+        value = await self._exchange.value(request)
+        policy_id = f"{request.query.get('namespace', DEFAULT_NAMESPACE)}:{self._new_id()}"
+        check_policy_id(policy_id)
+        if isinstance(value, dict) and "policyId" in value:
+            raise PolicyIdNotSettable(
+                found=value["policyId"],
+                policy_id=policy_id,
+                description="The server makes the id here: leave policyId out, or PUT to /api/2/policies/<id>.",
+            )
+        assert request.caller is not None
+        command = Command(
+            verb="create",
+            kind="policy",
+            id=policy_id,
+            subjects=request.caller.subjects,
+            value=value,
+            headers=request.ditto,
+        )
+        return await self._exchange.carry_out(request, command, PREFIX + b"/" + quote(policy_id, safe=":").encode())
+
+    def _remember(self, raw: bytes) -> Spot:
+        spot = spot_of(raw)
+        if len(raw) <= SHORT:
+            if len(self._spots) >= REMEMBERED:
+                self._spots.clear()
+            self._spots[raw] = spot
+        return spot
+
+
+def spot_of(raw: bytes) -> Spot:
+    """What the raw path names. Raises RouteNotFound, and what is wrong with ids and pointers."""
+    rest = raw[len(PREFIX) :]
+    if rest in {b"", b"/"}:
+        return Spot("", (), COLLECTION, "policies")
+    parts = rest[1:].split(b"/")
+    if parts[-1] == b"" and len(parts) > 1:
+        parts.pop()
+    if not rest.startswith(b"/") or b"" in parts[:2]:
+        raise RouteNotFound(path=raw.decode("latin-1"))
+    policy_id = policy_id_in(parts[0])
+    if len(parts) == 1:
+        return Spot(policy_id, (), ANY, "policy")
+    found = _route_of(parts[1:])
+    if found is None:
+        raise RouteNotFound(path=raw.decode("latin-1"))
+    route, methods = found
+    path = () if methods is ACTION else pointer.from_url(rest[1 + len(parts[0]) :], "policy")
+    if route == "import":
+        check_policy_id(path[1])
+    return Spot(policy_id, path, methods, route)
+
+
+def policy_id_in(segment: bytes) -> str:
+    """The id in a segment of a URL. Raises PolicyIdInvalid."""
+    if pointer.has_bad_escape(segment):
+        raise PolicyIdInvalid(id=segment.decode("latin-1"), problem="a '%' is not followed by two hexadecimal digits")
+    try:
+        policy_id = unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError as error:
+        raise PolicyIdInvalid(id=segment.decode("latin-1"), problem="it is not UTF-8 once decoded") from error
+    check_policy_id(policy_id)
+    return policy_id
+
+
+def _route_of(parts: list[bytes]) -> tuple[str, tuple[str, ...]] | None:
+    """The class of route below a policy, and its methods; None where there is none."""
+    head, count = parts[0], len(parts)
+    if head in QUESTIONS:
+        return (head.decode(), ACTION) if count == 1 else None
+    if head == b"imports":
+        if count <= 2:
+            return ("imports" if count == 1 else "import"), ANY
+        return (parts[2].decode(), KEPT) if count == 3 and parts[2] in _OF_IMPORT else None
+    if head != b"entries":
+        return None
+    if count <= 2:
+        return ("entries", KEPT) if count == 1 else ("entry", ANY)
+    part = parts[2]
+    methods = _OF_ENTRY.get(part)
+    if methods is None:
+        return None
+    if count == 3:
+        return part.decode(), methods
+    return (part.decode()[:-1], ANY) if part in {b"subjects", b"resources"} else None

@@ -1,0 +1,21 @@
+"""One row of the table of HTTP routes."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One method of one path. `schema` names what it answers, `body` what it takes; `login`: nobody, user, devops."""
+
+    method: str
+    path: str
+    summary: str
+    tag: str
+    success: tuple[int, ...] = (200,)
+    parameters: tuple[str, ...] = ()
+    errors: tuple[int, ...] = (401,)
+    schema: str | None = None
+    body: str | None = None
+    body_optional: bool = False
+    login: str = "user"

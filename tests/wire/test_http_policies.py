@@ -1,0 +1,138 @@
+"""Policies over HTTP: every path below a policy, its methods, codes, headers and bodies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from wire.http_server import Served, served
+
+P = "/api/2/policies/a:p"
+ALL = {"thing:/": {"grant": ["READ", "WRITE"], "revoke": []}, "policy:/": {"grant": ["READ", "WRITE"], "revoke": []}}
+OWNER = {"subjects": {"nginx:ditto": {"type": "t"}}, "resources": ALL, "importable": "implicit"}
+SOME = {"subjects": {"nginx:eve": {"type": "t"}}, "resources": {"thing:/attributes": {"grant": ["READ"], "revoke": []}}}
+BODY: dict[str, Any] = {"entries": {"owner": OWNER, "some": SOME}}
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+async def ditto(server: Served) -> AsyncIterator[httpx.AsyncClient]:
+    """ditto, who has made the policy a:p."""
+    async with server.client() as client:
+        made = await client.put(P, json=BODY)
+        assert made.status_code == 201, made.text
+        yield client
+
+
+async def test_a_policy_is_made_read_replaced_and_deleted(server: Served):
+    async with server.client() as ditto:
+        made = await ditto.put(P, json=BODY)
+        assert (made.status_code, made.json()["policyId"]) == (201, "a:p")
+        assert made.headers["location"] == f"{server.url}{P}"
+        assert made.headers["etag"] == '"rev:1"'
+        read = await ditto.get(P)
+        assert (read.status_code, read.json(), read.headers["etag"]) == (200, made.json(), '"rev:1"')
+        assert (await ditto.get(P, headers={"if-none-match": '"rev:1"'})).status_code == 304
+        assert (await ditto.get(P + "?fields=policyId")).json() == {"policyId": "a:p"}
+        again = await ditto.put(P, json=BODY)
+        assert (again.status_code, again.content, again.headers["etag"]) == (204, b"", '"rev:2"')
+        assert (await ditto.put(P, json=BODY, headers={"if-match": '"rev:1"'})).json()[
+            "error"
+        ] == "policies:precondition.failed"
+        assert (await ditto.delete(P)).status_code == 204
+        gone = await ditto.get(P)
+        assert (gone.status_code, gone.json()["error"]) == (404, "policies:policy.notfound")
+
+
+async def test_a_policy_may_get_an_id_of_the_server_s(server: Served):
+    async with server.client() as ditto:
+        made = await ditto.post("/api/2/policies", json=BODY)
+        policy_id = made.json()["policyId"]
+        assert made.status_code == 201
+        assert policy_id.startswith("org.eclipse.ditto:")
+        assert made.headers["location"] == f"{server.url}/api/2/policies/{policy_id}"
+        assert (await ditto.get(f"/api/2/policies/{policy_id}")).status_code == 200
+        other = await ditto.post("/api/2/policies?namespace=farm", json=BODY)
+        assert other.json()["policyId"].startswith("farm:")
+        named = await ditto.post("/api/2/policies", json={"policyId": "a:p", **BODY})
+        assert (named.status_code, named.json()["error"]) == (400, "policies:id.notsettable")
+
+
+PARTS: list[tuple[str, Any, bool]] = [
+    ("/entries/some", SOME, True),
+    ("/entries/some/subjects", {"nginx:max": {"type": "t"}}, False),
+    ("/entries/some/subjects/nginx:eve", {"type": "other"}, True),
+    ("/entries/some/resources", {"thing:/": {"grant": ["READ"], "revoke": []}}, False),
+    ("/entries/some/resources/thing:/attributes", {"grant": ["WRITE"], "revoke": []}, True),
+    ("/entries/owner/resources/thing:/", {"grant": ["READ"], "revoke": []}, True),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "deletable"), PARTS)
+async def test_a_part_is_read_replaced_deleted_and_made_again(ditto, server, path: str, value: Any, deletable: bool):
+    assert (await ditto.get(P + path)).status_code == 200
+    put = await ditto.put(P + path, json=value)
+    assert (put.status_code, put.content) == (204, b""), put.text
+    read = await ditto.get(P + path)
+    shown = {key: member for key, member in read.json().items() if key != "importable"}
+    assert (shown, read.headers["etag"][:6]) == (value, '"hash:')
+    patched = await ditto.patch(P + path, json=value, headers={"content-type": "application/merge-patch+json"})
+    assert patched.status_code == 405
+    deleted = await ditto.delete(P + path)
+    if not deletable:
+        assert deleted.status_code == 405
+        return
+    assert deleted.status_code == 204
+    assert (await ditto.get(P + path)).status_code == 404
+    assert (await ditto.delete(P + path)).status_code == 404
+    made = await ditto.put(P + path, json=value)
+    assert made.status_code == 201, made.text
+    assert made.headers["location"] == server.url + P + path
+    assert {key: member for key, member in made.json().items() if key != "importable"} == value
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/entries/none", "policies:entry.notfound"),
+        ("/entries/some/subjects/nginx:none", "policies:subject.notfound"),
+        ("/entries/some/resources/thing:/none", "policies:resource.notfound"),
+        ("/imports/a:none", "policies:import.notfound"),
+    ],
+)
+async def test_what_is_not_there_has_its_own_code(ditto, path: str, code: str):
+    for method in ("GET", "DELETE"):
+        answer = await ditto.request(method, P + path)
+        assert (answer.status_code, answer.json()["error"]) == (404, code)
+
+
+async def test_paths_and_ids_that_are_none(ditto):
+    for path in ("/nothing", "/entries/some/nothing", "/imports/a:b/nothing", "/explain/x", "//entries"):
+        answer = await ditto.get(P + path)
+        assert answer.status_code == 404, path
+    wrong = await ditto.get("/api/2/policies/nocolon")
+    assert (wrong.status_code, wrong.json()["error"]) == (400, "policies:id.invalid")
+
+
+async def test_a_part_s_own_rights_are_asked(server, ditto):
+    async with server.client("eve") as eve:
+        assert (await eve.get(P)).status_code == 404
+        refused = await eve.put(P + "/entries/some", json=SOME)
+        assert refused.status_code == 403
+        assert "why" not in refused.json()
+
+
+async def test_the_waiting_of_things_holds_for_policies(ditto):
+    answer = await ditto.put(P, json=BODY, headers={"response-required": "false"})
+    assert answer.status_code == 202
+    answer = await ditto.put(P, json=BODY, headers={"timeout": "soon"})
+    assert answer.json()["error"] == "timeout.invalid"
