@@ -6,7 +6,7 @@ across all entries and all subjects of the caller. Arrays are transparent: paths
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from skerry.signals import Json, Micros, Path
 
-Permission: TypeAlias = Literal["READ", "WRITE", "EXECUTE"]
+Permission: TypeAlias = str
+"""READ, WRITE, EXECUTE, READ_TS."""
 
 
 class _Node:
@@ -77,6 +78,10 @@ class Permits:
             if node.effect is not None:
                 granted = node.effect
         return granted, node
+
+    def holds(self, resource: str, path: Path, permission: Permission) -> bool:
+        """Granted at the path itself, whatever is said below it."""
+        return self._find(resource, path, permission)[0]
 
     def may(self, resource: str, path: Path, permission: Permission) -> bool:
         """Granted at the path and revoked nowhere below it."""

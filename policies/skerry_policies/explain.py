@@ -1,0 +1,304 @@
+"""Why a policy grants something or does not, who could give it, what a change would change, and who may what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from msgspec import UNSET, Struct, field
+
+from skerry import pointer
+from skerry_policies.casbin_rules import Authority, Line, lines_of
+from skerry_policies.enforcer import Permits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from skerry.signals import Json, Micros, Path
+    from skerry_policies.effective import EffectiveEntry, EffectivePolicy
+
+    Readable: TypeAlias = Callable[[str, str], bool]
+    """Whether the asker may read the entry with this label in the policy with this id."""
+
+NAMED = 25
+"""How many rules or entries at most are named in each part of an explanation."""
+
+
+class Rule(Struct, frozen=True, rename="camel"):
+    """A rule that decided: the effect is `grant` or `revoke`."""
+
+    policy_id: str
+    entry: str
+    resource: str
+    effect: Literal["grant", "revoke"]
+    permission: str
+    subject: str
+
+
+class Right(Struct, frozen=True):
+    """A permission on a resource, `thing:/attributes/x`."""
+
+    resource: str
+    permission: str
+
+
+class Giver(Struct, frozen=True, rename="camel"):
+    """An entry whose subjects have what is missing."""
+
+    policy_id: str
+    entry: str
+    subjects: list[str]
+
+
+class Explanation(Struct, frozen=True, rename="camel"):
+    """Why something is granted (at the path, and revoked nowhere below) or not; `partly`: at least somewhere below."""
+
+    granted: bool
+    partly: bool
+    decided_by: list[Rule]
+    missing: list[Right] = field(default_factory=list)
+    could_be_granted_by: list[Giver] = field(default_factory=list)
+
+
+class Change(Struct, frozen=True):
+    """What one subject, alone, gains or loses."""
+
+    subject: str
+    resource: str
+    permission: str
+    effect: Literal["gained", "lost"]
+
+
+class Access(Struct, frozen=True):
+    """What one subject, alone, may do.
+
+    `permissions`: resource -> what holds there, for every path at which that differs from the path above; `read` and
+    `write`: of the thing, all of it, part of it or none.
+    """
+
+    subject: str
+    permissions: dict[str, list[str]]
+    read: Literal["all", "part", "none"]
+    write: Literal["all", "part", "none"]
+    entries: list[str]
+
+
+def explain(
+    effective: EffectivePolicy,
+    subjects: Sequence[str],
+    asked: Right,
+    readable: Readable,
+    *,
+    namespace: str | None = None,
+    now: Micros | None = None,
+) -> Explanation:
+    """Why a caller with these subjects has the right or not, naming no entry that the asker may not read.
+
+    `namespace`: of the thing that it is about (None: the policy itself); expired subjects say nothing at `now`.
+    """
+    resource, path = split(asked.resource)
+    permission = asked.permission
+    lines = [
+        line
+        for line in lines_of(effective.entries, subjects, namespace, now)
+        if (line.resource, line.permission) == (resource, permission)
+    ]
+    authority = Authority(lines)
+    granted, decider = authority.decide(subjects, resource, path, permission)
+    below = [
+        (place, *authority.decide(subjects, resource, place, permission))
+        for place in authority.below(subjects, resource, path, permission)
+    ]
+    deciders = [decider] if decider is not None else []
+    deciders.extend(rule for _, held, rule in below if rule is not None and held != granted)
+    missing = [] if granted else [Right(_key(resource, path), permission)]
+    if granted:
+        missing.extend(Right(_key(resource, place), permission) for place, held, _ in below if not held)
+    whole = not missing
+    return Explanation(
+        granted=whole,
+        partly=granted or any(held for _, held, _ in below),
+        decided_by=[_rule(line) for line in deciders if may_name(line.entry, readable)][:NAMED],
+        missing=missing[:NAMED],
+        could_be_granted_by=[]
+        if whole
+        else _givers(effective.entries, lines, asked, readable, namespace=namespace, now=now),
+    )
+
+
+def split(key: str) -> tuple[str, Path]:
+    """Resource type and path of a resource key; a key without a type is one of the thing."""
+    resource, colon, path = key.partition(":/")
+    if not colon:
+        return "thing", pointer.parse(key)
+    return resource, tuple(segment for segment in pointer.parse(path) if segment)
+
+
+def may_name(entry: EffectiveEntry, readable: Readable) -> bool:
+    """Whether the asker may read everything that an entry is made of."""
+    return all(readable(policy_id, label) for policy_id, label in entry.sources)
+
+
+def _key(resource: str, path: Path) -> str:
+    """The resource key."""
+    return f"{resource}:{pointer.write(path)}"
+
+
+def _rule(line: Line) -> Rule:
+    """A rule as it is shown."""
+    return Rule(
+        policy_id=line.entry.policy_id,
+        entry=line.entry.origin,
+        resource=line.key,
+        effect="grant" if line.granted else "revoke",
+        permission=line.permission,
+        subject=line.subject,
+    )
+
+
+def _givers(
+    entries: Iterable[EffectiveEntry],
+    lines: Sequence[Line],
+    asked: Right,
+    readable: Readable,
+    *,
+    namespace: str | None,
+    now: Micros | None,
+) -> list[Giver]:
+    """The entries one of whose subjects would give the caller the right on top of what it has."""
+    resource, path = split(asked.resource)
+    rows = [(line.resource, line.path, line.permission, line.granted) for line in lines]
+    givers: list[Giver] = []
+    for entry in entries:
+        gained = [
+            (line.resource, line.path, line.permission, line.granted)
+            for line in lines_of((entry,), list(entry.entry["subjects"])[:1], namespace, now)
+            if (line.resource, line.permission) == (resource, asked.permission)
+        ]
+        if not any(granted for *_, granted in gained) or not may_name(entry, readable):
+            continue
+        if Permits([*rows, *gained]).may(resource, path, asked.permission):
+            givers.append(Giver(policy_id=entry.policy_id, entry=entry.origin, subjects=list(entry.entry["subjects"])))
+            if len(givers) == NAMED:
+                break
+    return givers
+
+
+def simulate(
+    before: EffectivePolicy | None,
+    after: EffectivePolicy | None,
+    *,
+    namespace: str | None = None,
+    now: Micros | None = None,
+) -> list[Change]:
+    """What each subject would gain or lose, each by itself, at the highest paths where it does.
+
+    `namespace`: of the things that it is about (None: every namespace).
+    """
+    old, new = _by_subject(before, namespace, now), _by_subject(after, namespace, now)
+    changes: list[Change] = []
+    for subject in sorted(old.keys() | new.keys()):
+        was, will = old.get(subject, []), new.get(subject, [])
+        held, shall = Permits(_rows(was)), Permits(_rows(will))
+        told: dict[tuple[str, str], list[tuple[Path, bool]]] = {}
+        for resource, permission, path in sorted(
+            {(line.resource, line.permission, line.path) for line in (*was, *will)}
+        ):
+            then = shall.holds(resource, path, permission)
+            if then == held.holds(resource, path, permission):
+                continue
+            known = told.setdefault((resource, permission), [])
+            if any(path[: len(above)] == above and gain == then for above, gain in known):
+                continue
+            known.append((path, then))
+            changes.append(Change(subject, _key(resource, path), permission, "gained" if then else "lost"))
+    return changes
+
+
+def _by_subject(effective: EffectivePolicy | None, namespace: str | None, now: Micros | None) -> dict[str, list[Line]]:
+    """The rules of every subject."""
+    found: dict[str, list[Line]] = {}
+    if effective is not None:
+        for line in lines_of(effective.entries, None, namespace, now):
+            found.setdefault(line.subject, []).append(line)
+    return found
+
+
+def _rows(lines: Iterable[Line]) -> list[tuple[str, Path, str, bool]]:
+    """Rules as the compiled form wants them."""
+    return [(line.resource, line.path, line.permission, line.granted) for line in lines]
+
+
+def access(
+    effective: EffectivePolicy,
+    document: Mapping[str, Json],
+    readable: Readable,
+    *,
+    namespace: str | None = None,
+    now: Micros | None = None,
+) -> list[Access]:
+    """What every subject may do with the thing whose document this is, by the entries that the asker may read."""
+    named = [entry for entry in effective.entries if may_name(entry, readable)]
+    whole = dict(document)
+    found: list[Access] = []
+    by_subject: dict[str, list[Line]] = {}
+    for line in lines_of(named, None, namespace, now):
+        by_subject.setdefault(line.subject, []).append(line)
+    for subject, lines in sorted(by_subject.items()):
+        permits = Permits(_rows(lines))
+        found.append(
+            Access(
+                subject=subject,
+                permissions=_boundaries(permits, lines),
+                read=_share(permits, whole, "READ"),
+                write=_share(permits, whole, "WRITE"),
+                entries=list(dict.fromkeys(line.entry.label for line in lines)),
+            )
+        )
+    return found
+
+
+def _share(permits: Permits, document: Json, permission: str) -> Literal["all", "part", "none"]:
+    """How much of the document the permission covers."""
+    seen = permits.view((), document, "thing", permission)
+    if seen is UNSET:
+        return "none"
+    return "all" if seen == document else "part"
+
+
+def _boundaries(permits: Permits, lines: Iterable[Line]) -> dict[str, list[str]]:
+    """What holds at every path that is spoken of, where it differs from the next such path above."""
+    spoken = sorted({(line.resource, line.path) for line in lines})
+    permissions = sorted({line.permission for line in lines})
+    held: dict[tuple[str, Path], list[str]] = {}
+    shown: dict[str, list[str]] = {}
+    for resource, path in spoken:
+        here = [permission for permission in permissions if permits.holds(resource, path, permission)]
+        held[resource, path] = here
+        above = next(
+            (held[resource, path[:n]] for n in range(len(path) - 1, -1, -1) if (resource, path[:n]) in held), []
+        )
+        if here != above:
+            shown[_key(resource, path)] = here
+    return shown
+
+
+def resolved_view(effective: EffectivePolicy, readable: Readable) -> dict[str, Any]:
+    """The policy's document with all entries that count, those of others only as far as the asker may read them there.
+
+    What of the policy's own entries may be seen is left to the caller.
+    """
+    document = effective.documents[effective.policy_id] or {}
+    entries = {
+        entry.label: entry.entry
+        for entry in effective.entries
+        if entry.policy_id == effective.policy_id or readable(entry.policy_id, entry.origin)
+    }
+    return {**document, "entries": entries}
+
+
+def holds_all(permits: Permits | None, resource: str, permissions: Iterable[str]) -> bool:
+    """Whether the caller has every permission on the resource and all below it, as checkPermissions asks (None: no policy)."""
+    if permits is None:
+        return False
+    kind, path = split(resource)
+    return all(permits.may(kind, path, permission) for permission in permissions)
