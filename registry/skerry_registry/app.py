@@ -25,6 +25,7 @@ from skerry_adapters.series.ports import SeriesUnavailable
 from skerry_adapters.series.sink import Sink
 from skerry_registry import contradictions, disk, logs
 from skerry_registry.history import History
+from skerry_registry.http.inside import Inside
 from skerry_registry.http.operations import Gauge
 from skerry_registry.http.series import Timeseries
 from skerry_registry.http.server import run_http
@@ -163,7 +164,14 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
         broker = MqttClient(address, settings.sources, inlet.take, now)
     await stack.enter_async_context(broker)
     return _Server(
-        settings=settings, users=users, registry=registry, series=series, sink=sink, inlet=inlet, broker=broker
+        settings=settings,
+        users=users,
+        store=store,
+        registry=registry,
+        series=series,
+        sink=sink,
+        inlet=inlet,
+        broker=broker,
     )
 
 
@@ -172,6 +180,7 @@ class _Server(Struct, frozen=True, kw_only=True):
 
     settings: Settings
     users: Users
+    store: SqliteStore
     registry: Registry
     series: Series
     sink: Sink
@@ -189,6 +198,14 @@ class _Server(Struct, frozen=True, kw_only=True):
             new_id=new_id,
             health=self.health,
             history=Timeseries(history).answer,
+            inside=Inside(
+                settings=self.settings,
+                health=self.health,
+                load=self.store.load,
+                count=self.store.count,
+                hot=self.registry.hot,
+                forgetting=self.registry.retention,
+            ),
             page_folder=PAGE,
             gauges=self.gauges(),
         )

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 from msgspec import structs
 
+from skerry_registry.bulk.progress import Progress
 from skerry_registry.http import create_http, run_http
+from skerry_registry.http.inside import Inside
 from skerry_registry.registry import Registry
 from skerry_registry.settings import Settings
 from skerry_registry.stores.memory import MemoryStore
@@ -68,6 +70,18 @@ def users_in(folder: Path) -> Users:
     return users
 
 
+def inside_of(settings: Settings, registry: Registry, store: MemoryStore) -> Inside:
+    """What operators see of it."""
+    return Inside(
+        settings=settings,
+        health=lambda: {"status": "UP", "parts": {"journal": {"status": "UP", "number": registry.journal.last}}},
+        load=store.load,
+        count=store.count,
+        hot=registry.hot,
+        forgetting=registry.retention,
+    )
+
+
 @asynccontextmanager
 async def served(folder: Path, *, settings: Settings | None = None, **more: Any) -> AsyncIterator[Served]:
     """Serve until the block ends."""
@@ -77,8 +91,11 @@ async def served(folder: Path, *, settings: Settings | None = None, **more: Any)
     times = itertools.count(START, 1_000)
     clock: Callable[[], int] = lambda: next(times)  # noqa: E731
     new_id: Callable[[], str] = lambda: next(ids)  # noqa: E731
-    registry = Registry(MemoryStore(), clock, new_id, thing_max_bytes=settings.thing_max_bytes)
+    store = MemoryStore()
+    registry = Registry(store, clock, new_id, thing_max_bytes=settings.thing_max_bytes)
+    more.setdefault("progress", Progress(None, clock))
     more.setdefault("health", lambda: {"status": "UP", "journal": {"last": registry.journal.last}})
+    more.setdefault("inside", inside_of(settings, registry, store))
     async with registry:
         app = create_http(registry, users, settings, new_id=new_id, **more)
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -7,16 +7,27 @@ from pathlib import Path
 from litestar import Litestar
 
 from skerry_registry import http
+from skerry_registry.bulk.progress import Progress
 from skerry_registry.http.answer import of_json
 from skerry_registry.http.openapi import document
 from skerry_registry.http.parameters import PARAMETERS, SCHEMAS
 from skerry_registry.http.routes import ROUTES, allowed
+from skerry_registry.registry import Registry
 from skerry_registry.settings import Settings
+from skerry_registry.stores.memory import MemoryStore
 from skerry_registry.users import Users
-from wire.http_server import served
+from wire.http_server import inside_of, served
 
 PAGE = Path(http.__file__).parents[1] / "page"
-MOUNTED = ("/api/2/things", "/api/2/timeseries")
+MOUNTED = (
+    "/api/2/bulk",
+    "/api/2/things",
+    "/api/2/cloudevents",
+    "/devops",
+    "/api/2/policies",
+    "/api/2/checkPermissions",
+    "/api/2/timeseries",
+)
 
 
 async def nothing(request: object) -> None:
@@ -31,7 +42,9 @@ def application(tmp_path: Path) -> Litestar:
         new_id=lambda: "id",
         health=dict,
         history=nothing,
+        progress=Progress(None, lambda: 0),
         page_folder=PAGE,
+        inside=inside_of(Settings(), Registry(MemoryStore(), int, str), MemoryStore()),
     )
 
 

@@ -63,8 +63,11 @@ def _operation(route: Route) -> dict[str, Any]:
     if names:
         operation["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     if route.body is not None:
-        media = BODY_TYPES.get(route.method, "application/json")
-        operation["requestBody"] = {"required": not route.body_optional, "content": {media: {"schema": _schema(route.body)}}}
+        media = route.media or BODY_TYPES.get(route.method, "application/json")
+        operation["requestBody"] = {
+            "required": not route.body_optional,
+            "content": {media: {"schema": _schema(route.body)}},
+        }
     if route.login == "nobody":
         operation["security"] = []
     if route.login == "devops":

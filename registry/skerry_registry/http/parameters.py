@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from skerry_adapters.series.ports import Aggregate, Fill
+from skerry_registry.http.operation_routes import OPERATION_SCHEMAS
 from skerry_registry.http.policy_schemas import POLICY_SCHEMAS
 
 TEXT = {"type": "string"}
@@ -29,6 +30,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "label": _path("Label of the entry.", "DEFAULT"),
     "subjectId": _path("issuer:subject, percent-encoded where it has slashes.", "nginx:ditto"),
     "resourcePath": _path("type:/pointer; the slashes stand as they are.", "thing:/features"),
+    "service": _path("Part of the server.", "things"),
+    "instance": _path("Its instance: there is one.", "1"),
     "file": _path("Name of the file.", "style.css"),
     "ids": _in(
         "query",
@@ -41,7 +44,9 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         example="thingId,features/*/properties/power,_revision",
     ),
     "namespaces": _in("query", "Namespaces separated by commas; all if left out.", example="demo"),
-    "namespace": _in("query", "Namespace of the new id; org.eclipse.ditto if left out.", example="demo"),
+    "namespace": _in(
+        "query", "Namespace of the new id (org.eclipse.ditto if left out), or of what is counted.", example="demo"
+    ),
     "option": _in(
         "query",
         "size(1..200), cursor(...) from the Link header of the last page; separated by commas.",
@@ -87,6 +92,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "correlation-id": _in(
         "header", "An id of yours for this request; the answer carries it, one is made if you send none."
     ),
+    "includeDisabledLoggers": _in(
+        "query", "true: also loggers that inherit their level.", {"type": "boolean", "default": False}
+    ),
+    "path": _in("query", "Dotted path of a setting or of a table of them; all if left out.", example="http.port"),
     "paths": _in(
         "query", "JSON pointers of properties, separated by commas.", example="/features/scada/properties/power"
     ),
@@ -132,12 +141,14 @@ STATUSES: dict[int, str] = {
     401: "Not logged in, or the login is wrong.",
     403: "The policy does not let you; where you may read it, why says what decided and what is missing.",
     404: "Not there, or not visible to you.",
+    405: "Not possible there.",
     408: "Not done in time.",
     409: "Something else refers to it.",
     412: "A precondition does not hold.",
     413: "Too large.",
     414: "The path and query are too long.",
     415: "The body is of an unsupported media type.",
+    422: "The JSON is no envelope of the Ditto Protocol.",
     424: "One of several acknowledgements failed: the body has one entry per label.",
     503: "Not possible at this moment; try again.",
 }
@@ -171,6 +182,7 @@ SCHEMAS: dict[str, Any] = {
     "Thing": {"type": "object", "properties": _THING_PROPERTIES},
     "Things": {"type": "array", "items": {"$ref": "#/components/schemas/Thing"}},
     **POLICY_SCHEMAS,
+    **OPERATION_SCHEMAS,
     "SeriesList": {"type": "array", "items": {"$ref": "#/components/schemas/Series"}},
     "Series": {
         "type": "object",

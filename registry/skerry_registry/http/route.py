@@ -6,7 +6,11 @@ from msgspec import Struct
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """One method of one path. `schema` names what it answers, `body` what it takes; `login`: nobody, user, devops."""
+    """One method of one path.
+
+    `schema` names what it answers, `body` what it takes, `media` the body's type where it is not the method's usual one;
+    `login`: nobody, user, devops.
+    """
 
     method: str
     path: str
@@ -18,4 +22,5 @@ class Route(Struct, frozen=True, kw_only=True):
     schema: str | None = None
     body: str | None = None
     body_optional: bool = False
+    media: str | None = None
     login: str = "user"

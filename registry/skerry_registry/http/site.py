@@ -15,16 +15,22 @@ from litestar.types import Receive, Scope, Send
 
 from skerry.errors import SkerryError
 from skerry.signals import NewId
+from skerry_registry.bulk.progress import Progress
 from skerry_registry.http.answer import Answer, of_error
+from skerry_registry.http.bulk import Bounds, Bulk
+from skerry_registry.http.cloudevents import CloudEvents
+from skerry_registry.http.devops import Devops
 from skerry_registry.http.door import Door
 from skerry_registry.http.edge import Edge, answer_in
 from skerry_registry.http.errors import MethodNotAllowed, RequestInvalid, RouteNotFound
 from skerry_registry.http.exchange import Exchange
+from skerry_registry.http.inside import Inside
 from skerry_registry.http.operations import Gauge, Health, Measures, operations
 from skerry_registry.http.pages import pages
 from skerry_registry.http.policies import Policies
 from skerry_registry.http.request import ClientGone, Request
 from skerry_registry.http.routes import allowed
+from skerry_registry.http.status import status_routes
 from skerry_registry.http.things import Things
 from skerry_registry.settings import Settings
 from skerry_registry.users import Users
@@ -32,6 +38,7 @@ from skerry_registry.users import Users
 log = logging.getLogger(__name__)
 
 Answering = Callable[[Request], Awaitable[Answer]]
+Serving = Callable[[Request, Send], Awaitable[None]]
 
 
 def create_http(
@@ -42,15 +49,26 @@ def create_http(
     new_id: NewId,
     health: Health,
     history: Answering | None = None,
+    inside: Inside | None = None,
+    progress: Progress | None = None,
     page_folder: Path | None = None,
     gauges: Sequence[Gauge] = (),
 ) -> Litestar:
-    """The application. `history` answers below /api/2/timeseries; `page_folder` holds the page at `/`."""
+    """The application.
+
+    `history` answers below /api/2/timeseries; `inside` is what operators see; `page_folder` holds the page at `/`.
+    """
     measures = Measures(gauges)
     exchange = Exchange(door, max_bytes=max(settings.thing_max_bytes, settings.policy_max_bytes))
     things = Things(exchange, new_id)
     policies = Policies(exchange, new_id, {})
     mounts = [_mount("/api/2/things", things.answer), _mount("/api/2/policies", policies.answer)]
+    mounts.append(_mount("/api/2/cloudevents", CloudEvents(door, max_bytes=settings.message_max_bytes).answer))
+    if inside is not None:
+        mounts.extend([_mount("/devops", Devops(inside).answer), *status_routes(inside)])
+    if progress is not None:
+        bounds = Bounds(settings.bulk_max_rows, settings.bulk_max_bytes, settings.bulk_atomic_rows, exchange.max_bytes)
+        mounts.append(_stream("/api/2/bulk", Bulk(door, progress, bounds).serve))
     if history is not None:
         mounts.append(_mount("/api/2/timeseries", history))
     app = Litestar(
@@ -85,6 +103,17 @@ def _mount(path: str, answer: Answering) -> Any:
         await answer_in(found, request, send)
 
     return mount
+
+
+def _stream(path: str, serve: Serving) -> Any:
+    """As `_mount`, of a function that sends its answer itself, piece by piece."""
+
+    @asgi(path, is_mount=True, copy_scope=False)
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - Litestar's signature
+        request: Request = scope["skerry"]  # type: ignore[typeddict-item]
+        await serve(request, send)
+
+    return stream
 
 
 def _refused(request: LitestarRequest[Any, Any, Any], error: HTTPException) -> LitestarResponse[bytes]:
