@@ -38,14 +38,14 @@ async def run_amqtt(port: int) -> None:
 
 async def run_skerry(port: int, folder: Path) -> None:
     """Our own, handing messages to a `take` that does nothing."""
-    from skerry_adapters.broker import Broker  # noqa: PLC0415 - each broker loads only its own
+    from skerry_adapters.broker import Broker, Login  # noqa: PLC0415 - each broker loads only its own
     from skerry_adapters.inbound import Inbound  # noqa: PLC0415
 
     async def take(messages: Sequence[Inbound]) -> None:
         """Take them at once."""
 
-    async def authenticate(name: str, password: str, _address: str) -> tuple[str, ...] | None:
-        return (f"nginx:{name}",) if password else None
+    async def authenticate(name: str, password: str, _address: str) -> Login | None:
+        return Login(name, (f"nginx:{name}",)) if password else None
 
     clock = lambda: time.time_ns() // 1000  # noqa: E731
     async with Broker("127.0.0.1", port, take=take, authenticate=authenticate, folder=folder, clock=clock):

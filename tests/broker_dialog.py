@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from skerry_adapters.broker import Broker
+from skerry_adapters.broker import Broker, Login, Verdicts
 from skerry_adapters.broker.codec import Decoder, encode
-from skerry_adapters.broker.packets import V5, Connack, Connect, Filter, Packet, Puback, Publish, Suback, Subscribe
+from skerry_adapters.broker.packets import (
+    V5,
+    Connack,
+    Connect,
+    Filter,
+    Packet,
+    Puback,
+    Publish,
+    Reason,
+    Suback,
+    Subscribe,
+)
 from skerry_adapters.inbound import Inbound
 
 Kind = TypeVar("Kind")
@@ -22,9 +33,33 @@ def clock() -> int:
     return time.time_ns() // 1000
 
 
-async def authenticate(name: str, password: str, _address: str) -> tuple[str, ...] | None:
+async def authenticate(name: str, password: str, _address: str) -> Login | None:
     """Everybody whose password is `secret`."""
-    return (f"nginx:{name}",) if password == "secret" else None
+    return Login(name, (f"nginx:{name}",)) if password == "secret" else None
+
+
+class Asked:
+    """Rights that are asked for each time: `may(subjects, "publish" | "subscribe" | "receive", topic)`."""
+
+    def __init__(self, may: Callable[[tuple[str, ...], str, str], bool]) -> None:
+        self.may = may
+
+    def verdicts(self, login: Login) -> Verdicts:
+        return Verdicts(login.subjects)
+
+    def publish(self, verdicts: Verdicts, topic: str) -> Reason | None:
+        if topic[:1] == "$":
+            return Reason.TOPIC_NAME_INVALID
+        return Reason.SUCCESS if self.may(verdicts.subjects, "publish", topic) else Reason.NOT_AUTHORIZED
+
+    def subscribe(self, verdicts: Verdicts, pattern: str) -> bool | None:
+        return self.may(verdicts.subjects, "subscribe", pattern)
+
+    def receive(self, verdicts: Verdicts, topic: str) -> bool | None:
+        return self.may(verdicts.subjects, "receive", topic)
+
+    async def learn(self, topics: Iterable[str]) -> None:
+        """Nothing is lacking."""
 
 
 class Taker:

@@ -144,7 +144,7 @@ class _Telemetry:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.pattern = re.compile("/".join(_level(level) for level in source.pattern.split("/")))
+        self.pattern = topic_form(source.pattern)
         self.thing = _template(source.thing)
         self.feature = _template(source.feature)
         self.by_topic = not any(isinstance(part, tuple) for part in (*self.thing, *self.feature))
@@ -255,6 +255,11 @@ class _Telemetry:
         if len(self.keys) + len(values) > _KNOWN:
             self.keys.clear()
         self.keys.update(values)
+
+
+def topic_form(pattern: str) -> re.Pattern[str]:
+    """The form of topics that a source's pattern gives; a group for each placeholder."""
+    return re.compile("/".join(_level(level) for level in pattern.split("/")))
 
 
 def _level(level: str) -> str:

@@ -17,13 +17,14 @@ from msgspec import Struct, field
 
 from skerry import times
 from skerry.errors import SkerryError
-from skerry_adapters.broker import Broker
+from skerry_adapters.broker import Broker, PolicyRights, Topics
 from skerry_adapters.dead_letters import DeadLetters
 from skerry_adapters.inlet import Inlet
 from skerry_adapters.mqtt import Address, MqttClient
 from skerry_adapters.series.ports import SeriesUnavailable
 from skerry_adapters.series.sink import Sink
 from skerry_registry import contradictions, disk, logs
+from skerry_registry.device_rights import ThingRights, keep_current, logins
 from skerry_registry.history import History
 from skerry_registry.http.inside import Inside
 from skerry_registry.http.operations import Gauge
@@ -149,7 +150,8 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             settings.mqtt_host,
             settings.mqtt_port,
             take=inlet.take,
-            authenticate=users.authenticate,
+            authenticate=logins(users),
+            rights=_rights_of(registry, settings),
             clock=now,
             folder=folder,
         )
@@ -173,6 +175,13 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
         inlet=inlet,
         broker=broker,
     )
+
+
+def _rights_of(registry: Registry, settings: Settings) -> PolicyRights:
+    """The rights at the embedded broker, current with every commit."""
+    rights = PolicyRights(Topics(settings.sources), ThingRights(registry))
+    keep_current(registry, rights)
+    return rights
 
 
 class _Server(Struct, frozen=True, kw_only=True):

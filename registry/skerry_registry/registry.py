@@ -188,6 +188,14 @@ class Registry:
                 return permits
         raise things.ThingNotAccessible(thing_id=thing_id)
 
+    def held_now(self, kind: Kind, id: str) -> Held:  # noqa: A002 - the model's word
+        """What everybody may see of an entity, from memory. Raises Lacking."""
+        return self._deciding.find(kind, id).held
+
+    async def bring(self, kind: Kind, ids: Iterable[str]) -> None:
+        """Load entities into memory, as far as the bound of the cache leaves them there."""
+        await self._fetch([(kind, id_) for id_ in ids])
+
     async def known(self, ask: Callable[[], T]) -> T:
         """What a question to the rights comes to (`rights.permits`, `rights.effective` ...), policies loaded as it needs them."""
         while True:

@@ -13,9 +13,8 @@ import os
 import re
 import secrets
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,18 +24,24 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 from msgspec import Struct
 
 from skerry.errors import SkerryError
+from skerry_registry.identities.aside import aside
+from skerry_registry.identities.caller import DEVOPS, Caller
+from skerry_registry.identities.throttle import Throttle
+
+__all__ = ["DEVOPS", "Caller", "TooManyLogins", "User", "Users"]
 
 log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
-DEVOPS = "devops"
 LONGEST_NAME = 128
 NAME = re.compile(rf"[^\x00-\x1f\x7f:]{{1,{LONGEST_NAME}}}")
 VERIFIED_KEPT = 10_000
 REFUSED_KEPT = 1_000
-FAILURES_KEPT = 10_000
+KNOWN_ADDRESSES = 10_000
 FAILURES_ALLOWED = 20
+FAILURES_OF_MANY = 200
+"""Failures of one name from anywhere, or of one address with any name."""
 FAILURES_FORGOTTEN = 60.0
 WAITING_ALLOWED = 64
 WAITING_OF_ADDRESS = 32
@@ -95,20 +100,13 @@ class User(Struct, frozen=True, omit_defaults=True):
     subjects: tuple[str, ...] = ()
 
 
-class Caller(Struct, frozen=True):
-    """Who asks: the subjects that policies speak of, and the roles that guard operations."""
-
-    name: str
-    subjects: tuple[str, ...]
-    roles: tuple[str, ...] = ()
-
-    def has(self, role: str) -> bool:
-        """Say whether the caller plays the role."""
-        return role in self.roles
-
-
 class Users:
-    """Who may log in. Verified passwords are remembered by a keyed hash, so argon2 is paid once per login, not per request."""
+    """Who may log in. Verified passwords are remembered by a keyed hash, so argon2 is paid once per login, not per request.
+
+    Guesses are throttled: of a name from an address, of a name from addresses where it never logged in, and of such an
+    address. A wrong password that comes again is no new guess, and a password that was right once is not throttled, so a
+    forgotten device or a stranger does not keep the rightful user out.
+    """
 
     def __init__(self, path: Path, *, prefix: str = "nginx:", recheck: float = 0.5) -> None:
         """`prefix` stands before the name in a subject; the file is looked at again every `recheck` seconds."""
@@ -122,7 +120,9 @@ class Users:
         self._looked = 0.0
         self._verified: dict[bytes, Caller] = {}
         self._refused: dict[bytes, None] = {}
-        self._failures: dict[tuple[str, str], tuple[int, float]] = {}
+        self._guesses = Throttle(FAILURES_ALLOWED, FAILURES_ALLOWED / FAILURES_FORGOTTEN)
+        self._strange = Throttle(FAILURES_OF_MANY, FAILURES_OF_MANY / FAILURES_FORGOTTEN)
+        self._homes: dict[tuple[str, str], None] = {}
         self._pending: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._asking: dict[str, int] = {}
         self._gates: dict[bool, asyncio.Semaphore] = {}
@@ -138,6 +138,11 @@ class Users:
     def names(self) -> list[str]:
         """Every user's name, sorted."""
         return sorted(self._users)
+
+    def entry(self, name: str) -> User | None:
+        """What the file says of a user now (looked at again every so often)."""
+        self._look()
+        return self._users.get(name)
 
     def roles(self, name: str) -> tuple[str, ...]:
         """The roles of a user. Raises UserNotFound."""
@@ -187,18 +192,10 @@ class Users:
             if alias is not None:
                 _keep(self._verified, alias, caller, VERIFIED_KEPT)
             return caller
-        self._check_failures(name, address)
         if key in self._refused:
-            self._note_failure(name, address)
             return None
-        task = self._pending.get(key)
-        if task is None:
-            task = self._begin(key, name, password, address, bounded=bounded)
+        task = self._pending.get(key) or self._begin(key, name, password, address, bounded=bounded)
         caller = await asyncio.shield(task)
-        if caller is None:
-            self._note_failure(name, address)
-        else:
-            self._failures.pop((name, address), None)
         if alias is not None and caller is not None and self._verified.get(key) is caller:
             _keep(self._verified, alias, caller, VERIFIED_KEPT)
         return caller
@@ -211,13 +208,18 @@ class Users:
         full = sum(self._asking.values()) >= WAITING_ALLOWED or (bool(address) and of_address >= WAITING_OF_ADDRESS)
         if bounded and full:
             raise TooManyLogins(reason="too many are being verified at this moment")
+        tries = self.guess(name, address)
         task = asyncio.create_task(self._verify(key, name, password, bounded=bounded), name=f"verify {name}")
         self._pending[key] = task
         if bounded:
             self._asking[address] = of_address + 1
 
-        def done(_: object) -> None:
+        def done(task: asyncio.Task[Caller | None]) -> None:
             self._pending.pop(key, None)
+            if not task.cancelled() and task.exception() is None and task.result() is not None:
+                self.no_guess(tries)
+                self._guesses.forget((name, address))
+                _keep(self._homes, (name, address), None, KNOWN_ADDRESSES)
             if bounded:
                 self._asking[address] -= 1
                 if not self._asking[address]:
@@ -240,7 +242,7 @@ class Users:
         gate = self._gates.setdefault(bounded, asyncio.Semaphore(VERIFIERS))
         async with gate:
             user, stamp = self._users.get(name), self._stamp
-            matches = await _in_thread(lambda: self._matches(user, password))
+            matches = await aside("argon2", lambda: self._matches(user, password))
         if user is None or not matches:
             _keep(self._refused, key, None, REFUSED_KEPT)
             return None
@@ -258,17 +260,25 @@ class Users:
         except (VerifyMismatchError, VerificationError, InvalidHashError):
             return False
 
-    def _check_failures(self, name: str, address: str) -> None:
-        count, since = self._failures.get((name, address), (0, 0.0))
-        if count >= FAILURES_ALLOWED and time.monotonic() - since < FAILURES_FORGOTTEN:
-            raise TooManyLogins(reason=f"{count} failed within a minute", headers={"retry-after": "60"})
+    def guess(self, name: str, address: str) -> list[tuple[Throttle, Hashable]]:
+        """Take a try at a password; what was taken, for `no_guess`. Raises TooManyLogins."""
+        wanted: list[tuple[Throttle, Hashable]] = [(self._guesses, (name, address))]
+        if (name, address) not in self._homes:
+            wanted += [(self._strange, ("name", name)), (self._strange, ("address", address))]
+        taken: list[tuple[Throttle, Hashable]] = []
+        for throttle, key in wanted:
+            if not throttle.take(key):
+                self.no_guess(taken)
+                wait = str(throttle.patience)
+                raise TooManyLogins(reason="too many failed just now", headers={"retry-after": wait})
+            taken.append((throttle, key))
+        return taken
 
-    def _note_failure(self, name: str, address: str) -> None:
-        now = time.monotonic()
-        count, since = self._failures.get((name, address), (0, now))
-        if now - since >= FAILURES_FORGOTTEN:
-            count, since = 0, now
-        _keep(self._failures, (name, address), (count + 1, since), FAILURES_KEPT)
+    @staticmethod
+    def no_guess(taken: list[tuple[Throttle, Hashable]]) -> None:
+        """Give back what a right password did not use up."""
+        for throttle, key in taken:
+            throttle.give_back(key)
 
     def _look(self) -> None:
         """Read the file again if it changed; keep the users there were if it cannot be read."""
@@ -317,7 +327,6 @@ class Users:
         self._users, self._stamp = users, stamp
         self._verified.clear()
         self._refused.clear()
-        self._failures.clear()
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -334,29 +343,3 @@ def _keep(memory: dict[K, V], key: K, value: V, limit: int) -> None:
     if key not in memory and len(memory) >= limit:
         del memory[next(iter(memory))]
     memory[key] = value
-
-
-async def _in_thread(work: Callable[[], bool]) -> bool:
-    """Run it in a thread that ends with it (a pool would outlive us)."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[bool] = loop.create_future()
-
-    def settle(result: bool, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)
-
-    def run() -> None:
-        result, failure = False, None
-        try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001 - handed to the awaiting task
-            failure = error
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=run, name="argon2", daemon=True).start()
-    return await done

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from broker_dialog import Dialog, serving, until
+from skerry_adapters.broker import Login
 from skerry_adapters.broker.packets import V5, V311, Disconnect, Publish, Reason, Suback, Subscribe, weight
 from skerry_adapters.broker.packets import Filter as Wish
 from skerry_adapters.broker.sessions import Limits
@@ -17,9 +18,9 @@ FAT = {"user_property": [("k" * 1_000, "v" * 1_000)] * 50}
 async def test_a_login_tells_from_where_it_comes() -> None:
     asked: list[tuple[str, str, str]] = []
 
-    async def authenticate(name: str, password: str, address: str) -> tuple[str, ...] | None:
+    async def authenticate(name: str, password: str, address: str) -> Login | None:
         asked.append((name, password, address))
-        return (f"nginx:{name}",)
+        return Login(name, (f"nginx:{name}",))
 
     async with serving(authenticate=authenticate) as broker:
         client = await Dialog.open(broker)

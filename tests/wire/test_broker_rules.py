@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker_dialog import Dialog, Taker, authenticate, clock, serving, until
+from broker_dialog import Asked, Dialog, Taker, authenticate, clock, serving, until
 from skerry_adapters.broker import Broker, BrokerNotListening, Limits, SessionsUnreadable
 from skerry_adapters.broker.packets import (
     V5,
@@ -151,7 +151,7 @@ async def test_strangers_are_refused(version: int) -> None:
 
 
 async def test_a_login_that_breaks_is_refused() -> None:
-    async def broken(name: str, password: str, address: str) -> tuple[str, ...] | None:
+    async def broken(name: str, password: str, address: str) -> None:
         raise RuntimeError(name)
 
     async with serving(authenticate=broken) as broker:
@@ -185,7 +185,7 @@ async def test_rights_are_asked_for_each_message_at_once(version: int) -> None:
         return subjects == ("nginx:ada",) and (topic in allowed or action == "subscribe") and topic != "secret"
 
     told = Reason.NOT_AUTHORIZED if version == V5 else 0
-    async with serving(take=take, may=may) as broker:
+    async with serving(take=take, rights=Asked(may)) as broker:
         device = await Dialog.open(broker, version=version)
         assert await device.publish("mine", b"1") == 0
         assert await device.publish("other", b"2") == told

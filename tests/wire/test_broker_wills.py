@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker_dialog import Dialog, Taker, serving, until
+from broker_dialog import Asked, Dialog, Taker, serving, until
 from skerry_adapters.broker.packets import V5, V311, Will
 
 
@@ -15,7 +15,7 @@ async def test_a_will_that_its_owner_might_not_publish_is_refused(version: int) 
     def may(subjects: tuple[str, ...], action: str, topic: str) -> bool:
         return subjects == ("nginx:ada",) and action == "publish" and topic == "mine"
 
-    async with serving(take=take, may=may) as broker:
+    async with serving(take=take, rights=Asked(may)) as broker:
         for topic in ("secret", "$SYS/secret", "mine"):
             client = await Dialog.open(broker, topic, version=version, will=Will(topic, b"lost", 1, retain=True))
             await client.close()

@@ -1,7 +1,23 @@
 """The embedded MQTT broker: 3.1.1 and 5, in process, acknowledging only what is committed."""
 
-from skerry_adapters.broker.server import Authenticate, Broker, BrokerNotListening, BrokerStatus, May
+from skerry_adapters.broker.rights import Login, NotInMemory, Open, PolicyRights, Refusal, Rights, Topics, Verdicts
+from skerry_adapters.broker.server import Authenticate, Broker, BrokerNotListening, BrokerStatus
 from skerry_adapters.broker.sessions import Limits
 from skerry_adapters.broker.storage import SessionsUnreadable
 
-__all__ = ["Authenticate", "Broker", "BrokerNotListening", "BrokerStatus", "Limits", "May", "SessionsUnreadable"]
+__all__ = [
+    "Authenticate",
+    "Broker",
+    "BrokerNotListening",
+    "BrokerStatus",
+    "Limits",
+    "Login",
+    "NotInMemory",
+    "Open",
+    "PolicyRights",
+    "Refusal",
+    "Rights",
+    "SessionsUnreadable",
+    "Topics",
+    "Verdicts",
+]

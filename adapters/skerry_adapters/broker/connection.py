@@ -34,6 +34,7 @@ from skerry_adapters.broker.packets import (
     Unsubscribe,
     Will,
 )
+from skerry_adapters.broker.rights import Refusal
 from skerry_adapters.broker.sessions import Session, Subscription
 from skerry_adapters.broker.topics import check_filter, split_share
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOPIC_ALIASES = 64
+LEARN_SECONDS = 0.5
+"""How long until rights are looked up again that could not be."""
 _GREETINGS = 100
 _GREETING_BYTES = 262_144
 _FLUSH_BYTES = 65_536
@@ -68,7 +71,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._decoder = Decoder(min(_GREETING_BYTES, broker.limits.packet_bytes))
         self._waiting: list[Packet] = []
-        self._login: asyncio.Task[None] | None = None
+        self._aside: asyncio.Task[None] | None = None
+        self._learning: asyncio.Task[None] | None = None
         self._will: Will | None = None
         self._aliases: dict[int, str] = {}
         self._expected = 0
@@ -94,8 +98,9 @@ class Connection(asyncio.Protocol):
         del exc
         self._end(will=True)
         self.broker.connections.discard(self)
-        if self._login is not None:
-            self._login.cancel()
+        for task in (self._aside, self._learning):
+            if task is not None:
+                task.cancel()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as we write."""
@@ -115,7 +120,7 @@ class Connection(asyncio.Protocol):
         if self.open:
             self.heard = self.broker.loop.time()
         packets = self._decoder.feed(data)
-        if self._login is not None:
+        if self._aside is not None:
             self._waiting += packets
         else:
             self._handle(packets)
@@ -158,15 +163,19 @@ class Connection(asyncio.Protocol):
             if silent > self.broker.limits.connect_seconds and self._transport is not None:
                 self._transport.abort()
         elif self.open:
-            if self.keepalive and not self.paused and silent > 1.5 * self.keepalive:
+            session = self._session
+            if session.login is not None and not session.login.valid():
+                log.info("mqtt login over", extra={"client": self._name, "user": session.user})
+                self.close(Reason.NOT_AUTHORIZED, "the login is not valid any more", will=False)
+            elif self.keepalive and not self.paused and silent > 1.5 * self.keepalive:
                 log.info("mqtt client silent", extra={"client": self._name})
                 self.close(Reason.KEEP_ALIVE_TIMEOUT)
-        elif self._login is None and silent > self.broker.limits.connect_seconds:
+        elif self._aside is None and silent > self.broker.limits.connect_seconds:
             self.close(Reason.UNSPECIFIED)
 
     def regulate(self) -> None:
         """Read, unless too much of this client's or of everybody's waits for `take`, or it reads no answers."""
-        if self.closed or self._transport is None or self._login is not None:
+        if self.closed or self._transport is None or self._aside is not None:
             return
         limits = self.broker.limits
         most = limits.unacknowledged // 2 if self.paused else limits.unacknowledged - 1
@@ -198,7 +207,7 @@ class Connection(asyncio.Protocol):
                     handler(self, packet)
                 if self.closed:
                     return
-                if self._login is not None:
+                if self._aside is not None:
                     self._waiting = packets[index + 1 :]
                     return
             if self._decoder.violation is not None:
@@ -220,7 +229,7 @@ class Connection(asyncio.Protocol):
             self._refuse(violation.reason, self._decoder.version or V311)
 
     @property
-    def _address(self) -> str:
+    def address(self) -> str:
         """Where the client is, as far as the system tells."""
         peer = None if self._transport is None else self._transport.get_extra_info("peername")
         return str(peer[0]) if peer else ""
@@ -239,16 +248,14 @@ class Connection(asyncio.Protocol):
         if packet.properties is not None:
             topic = self._aliased(topic, packet.properties)
         broker, qos = self.broker, packet.qos
-        reason = Reason.SUCCESS
-        if topic[0] == "$":
-            reason = Reason.TOPIC_NAME_INVALID
-        elif broker.may is not None and not broker.may(session.subjects, "publish", topic):
-            reason = Reason.NOT_AUTHORIZED
+        reason = session.verdicts.publish.get(topic)
+        if reason is None:
+            reason = broker.rights.publish(session.verdicts, topic)
         fresh = True
         if qos:
             if qos == 2:
                 fresh = packet.mid not in session.received
-                if reason is Reason.SUCCESS or self.version != V5:
+                if reason is None or reason is Reason.SUCCESS or self.version != V5:
                     session.received.add(packet.mid)
             else:
                 self._expected += 1
@@ -293,7 +300,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._transport.pause_reading()
         self.version = packet.version
-        self._login = self.broker.spawn(self._log_in(packet))
+        self._aside = self.broker.spawn(self._log_in(packet))
 
     async def _log_in(self, packet: Connect) -> None:
         """Authenticate, find the session, answer, go on with what waited."""
@@ -302,18 +309,24 @@ class Connection(asyncio.Protocol):
         except Exception:
             log.exception("mqtt login failed", extra={"user": packet.username, "client": packet.client_id})
             refusal = Reason.UNAVAILABLE
-        self._login = None
+        self._aside = None
         if self.closed:
             return
         if refusal is not None:
             self._refuse(refusal, packet.version)
             return
         assert self.session is not None
-        assert self._transport is not None
         self._decoder.limit = self.broker.limits.packet_bytes
-        self._transport.resume_reading()
-        self.heard = self.broker.loop.time()
         self.session.pump()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Deal with what has waited, and read again."""
+        assert self._transport is not None
+        self._aside = None
+        self.heard = self.broker.loop.time()
+        if not self.paused:
+            self._transport.resume_reading()
         waiting, self._waiting = self._waiting, []
         self._handle(waiting)
 
@@ -332,12 +345,13 @@ class Connection(asyncio.Protocol):
         if packet.username is None or packet.password is None:
             return Reason.NOT_AUTHORIZED
         try:
-            subjects = await broker.authenticate(packet.username, packet.password.decode(), self._address)
+            login = await broker.authenticate(packet.username, packet.password.decode(), self.address)
         except UnicodeDecodeError:
-            subjects = None
-        if subjects is None:
-            facts = {"user": packet.username, "client": packet.client_id, "address": self._address}
+            login = None
+        if login is None:
+            facts = {"user": packet.username, "client": packet.client_id, "address": self.address}
             log.info("mqtt login refused", extra=facts)
+            broker.note(Refusal("login", packet.username, (), packet.client_id, self.address))
             return Reason.BAD_LOGIN
         if self.closed:
             return None
@@ -349,7 +363,8 @@ class Connection(asyncio.Protocol):
         expiry = min(wanted, broker.limits.session_seconds)
         client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
         session, present = broker.enter(self, packet.username, client_id, clean=packet.clean, expiry=expiry)
-        session.subjects = subjects
+        session.login, session.address = login, self.address
+        session.verdicts = broker.rights.verdicts(login)
         self.largest = properties.get("maximum_packet_size", self.largest)
         session.attach(self, properties.get("receive_maximum", 65_535))
         self.session = session
@@ -383,6 +398,31 @@ class Connection(asyncio.Protocol):
         self.close(reason)
 
     def _subscribe(self, packet: Subscribe) -> None:
+        """SUBSCRIBE: what comes after it waits where rights have to be looked up first."""
+        rights, verdicts = self.broker.rights, self._session.verdicts
+        patterns = [split_share(wish.topic)[1] for wish in packet.filters if check_filter(wish.topic) is None]
+        if all(rights.subscribe(verdicts, pattern) is not None for pattern in patterns):
+            self._subscribed(packet)
+            return
+        assert self._transport is not None
+        if not self.paused:
+            self._transport.pause_reading()
+        self._aside = self.broker.spawn(self._subscribe_later(packet, patterns))
+
+    async def _subscribe_later(self, packet: Subscribe, patterns: list[str]) -> None:
+        """Learn, answer, go on with what waited."""
+        await self.broker.rights.learn(patterns)
+        if self.closed:
+            return
+        self._aside = None
+        try:
+            self._subscribed(packet)
+        except ProtocolViolation as violation:
+            self._violated(violation)
+            return
+        self._go_on()
+
+    def _subscribed(self, packet: Subscribe) -> None:
         """SUBSCRIBE: answered when it is durable, then the retained messages."""
         session, broker = self._session, self.broker
         identifier = packet.properties.get("subscription_identifier", 0)
@@ -396,8 +436,9 @@ class Connection(asyncio.Protocol):
                     raise ProtocolViolation(
                         Reason.PROTOCOL_ERROR, "a shared subscription cannot be without local messages"
                     )
-                if broker.may is not None and not broker.may(session.subjects, "subscribe", plain):
+                if not broker.rights.subscribe(session.verdicts, plain):
                     refusal = Reason.NOT_AUTHORIZED
+                    broker.refuse(session, "subscribe", wish.topic)
                 elif (
                     len(session.subscriptions) >= broker.limits.subscriptions
                     and wish.topic not in session.subscriptions
@@ -421,6 +462,29 @@ class Connection(asyncio.Protocol):
             self._greet(greetings)
 
         broker.when_durable(session, answer)
+
+    def may_get(self, topic: str) -> bool | None:
+        """Whether the client may read messages of the topic; None: that is being found out, and the session goes on then."""
+        verdicts = self._session.verdicts
+        if verdicts.everything:
+            return True
+        may = verdicts.receive.get(topic)
+        if may is None:
+            may = self.broker.rights.receive(verdicts, topic)
+        if may is None and self._learning is None:
+            self._learning = self.broker.spawn(self._learn(topic))
+        return may
+
+    async def _learn(self, topic: str) -> None:
+        """Look up the rights on a topic whose message waits; while the store is away it waits with it."""
+        verdicts = self._session.verdicts
+        while not self.closed and self.broker.rights.receive(verdicts, topic) is None:
+            await self.broker.rights.learn([topic])
+            if self.broker.rights.receive(verdicts, topic) is None:
+                await asyncio.sleep(LEARN_SECONDS)
+        self._learning = None
+        if not self.closed:
+            self._session.pump()
 
     def _greet(self, greetings: list[Subscription]) -> None:
         """Send what is retained for one subscription after the other; in between others have their turn."""

@@ -25,9 +25,11 @@ class Share:
         self.members: dict[Session, Subscription] = {}
         self._turn = 0
 
-    def pick(self) -> tuple[Session, Subscription]:
-        """Whose turn it is."""
-        members = list(self.members.items())
+    def pick(self, topic: str) -> tuple[Session, Subscription]:
+        """Whose turn it is, of those that may read the topic, as far as that is known."""
+        members = [member for member in self.members.items() if _may_get(member[0], topic)] or list(
+            self.members.items()
+        )
         here = [member for member in members if member[0].wire is not None and member[0].wire.writable] or members
         self._turn += 1
         return here[self._turn % len(here)]
@@ -146,11 +148,11 @@ class Router:
         merged: dict[Session, list[Subscription]] = {}
         for who, what in wanted:
             if isinstance(who, Share):
-                session, subscription = who.pick()
+                session, subscription = who.pick(message.topic)
             else:
                 assert what is not None
                 session, subscription = who, what
-            if not (subscription.filter.no_local and message.origin is session):
+            if not (subscription.filter.no_local and message.origin is session) and _may_get(session, message.topic):
                 merged.setdefault(session, []).append(subscription)
         planned = []
         for session, subscriptions in merged.items():
@@ -169,6 +171,8 @@ class Router:
         for message in list(self.retained.match(subscription.filter.topic)):
             if message.expires is not None and message.expires <= now:
                 self._forget(message.topic)
+                continue
+            if not _may_get(session, message.topic):
                 continue
             delivery = session.reserve(message, min(message.qos, subscription.filter.qos), True, identifiers)
             if delivery is not None:
@@ -256,6 +260,11 @@ class Router:
         if gone is not None:
             self._retained_bytes -= gone.size
             self._storage.write(db.DROP_RETAINED, topic)
+
+
+def _may_get(session: Session, topic: str) -> bool:
+    """False where it is known that the client may not read it; an absent client is asked about when it is back."""
+    return session.wire is None or session.verdicts.everything or session.wire.may_get(topic) is not False
 
 
 def admit(planned: Iterable[tuple[Session, Delivery]]) -> None:

@@ -15,7 +15,8 @@ from skerry.errors import SkerryError
 from skerry.signals import Clock
 from skerry_adapters.broker import storage as db
 from skerry_adapters.broker.connection import Connection
-from skerry_adapters.broker.packets import Publish, Reason, Will, weight
+from skerry_adapters.broker.packets import V5, Publish, Reason, Will, weight
+from skerry_adapters.broker.rights import Login, Open, Refusal, Rights
 from skerry_adapters.broker.router import Router, admit
 from skerry_adapters.broker.sessions import Delivery, Limits, Session
 from skerry_adapters.broker.storage import Storage
@@ -24,16 +25,15 @@ from skerry_adapters.inbound import Inbound, Take
 
 log = logging.getLogger(__name__)
 
-Authenticate: TypeAlias = Callable[[str, str, str], Awaitable[tuple[str, ...] | None]]
-"""The subjects of a user with this password, asking from this address; None refuses."""
+Authenticate: TypeAlias = Callable[[str, str, str], Awaitable[Login | None]]
+"""Who a user with this password is, asking from this address; None refuses."""
 
-May: TypeAlias = Callable[[tuple[str, ...], Literal["publish", "subscribe"], str], bool]
-"""Whether the subjects may publish to a topic, or subscribe to a topic filter. Asked for each PUBLISH, so it must be quick."""
-
-Arrival: TypeAlias = tuple[Connection | None, Session, Publish, str, Reason, bool]
-"""Who sent it (None for a will), its session, the packet, its topic, a refusal, and whether it is not a QoS 2 repetition."""
+Arrival: TypeAlias = tuple[Connection | None, Session, Publish, str, Reason | None, bool]
+"""Who sent it (None for a will), its session, the packet, its topic, the verdict (None: not known yet), and whether it is no QoS 2 repetition."""
 
 TICK_SECONDS = 0.5
+SAID = 10_000
+"""Refusals that are remembered as logged already."""
 _BATCH = 2_000
 
 
@@ -69,8 +69,8 @@ class Broker:
 
     `take` gets what clients publish, in order; up to `pipeline` calls may be under way at once, begun in order. PUBACK and
     PUBREC follow when `take` has returned and what subscribers are owed is durable in `folder` (None: kept in memory).
-    `may` is asked for each PUBLISH and SUBSCRIBE. A refused PUBLISH is dropped and counted: MQTT 5 clients are told, 3.1.1 has
-    no word for it, so it is acknowledged. Raises BrokerNotListening, SessionsUnreadable.
+    `rights` decides on each PUBLISH, SUBSCRIBE and delivery. A refused PUBLISH is dropped, counted and told to `note`: MQTT 5
+    clients learn of it, 3.1.1 has no word for it, so it is acknowledged. Raises BrokerNotListening, SessionsUnreadable.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class Broker:
         authenticate: Authenticate,
         clock: Clock,
         folder: Path | None,
-        may: May | None = None,
+        rights: Rights | None = None,
+        note: Callable[[Refusal], None] | None = None,
         limits: Limits | None = None,
         pipeline: int = 4,
     ) -> None:
@@ -90,7 +91,8 @@ class Broker:
         self.host = host
         self.port = port
         self.authenticate = authenticate
-        self.may = may
+        self.rights: Rights = rights or Open()
+        self.note = note or _nobody_listens
         self.limits = limits or Limits()
         self.storage = Storage(None if folder is None else folder / "broker.db")
         self.router = Router(self.storage, clock, self.limits)
@@ -108,6 +110,9 @@ class Broker:
         self._wills: dict[Session, tuple[float, Will]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._arrivals: list[Arrival] = []
+        self._unsure = 0
+        self._asking = False
+        self._said: dict[tuple[str, str, str], None] = {}
         self._taking: list[asyncio.Task[None]] = []
         self._scheduled = False
         self._stopping = False
@@ -236,8 +241,22 @@ class Broker:
             self.loop.call_soon(self._flush)
         self._dirty.append(connection)
 
+    def refuse(self, session: Session, action: Literal["publish", "subscribe"], topic: str) -> None:
+        """A client may not: tell whom it concerns; the log hears of it once per client and topic."""
+        self.note(Refusal(action, session.user, session.verdicts.subjects, session.client_id, session.address, topic))
+        key = (session.user, session.client_id, topic)
+        if key in self._said:
+            return
+        if len(self._said) >= SAID:
+            del self._said[next(iter(self._said))]
+        self._said[key] = None
+        facts = {"client": session.client_id, "user": session.user, "topic": topic}
+        log.info("mqtt publish refused" if action == "publish" else "mqtt subscription refused", extra=facts)
+
     def arrived(self, arrival: Arrival) -> None:
         """A PUBLISH for the next batch."""
+        if arrival[4] is None:
+            self._unsure += 1
         self._arrivals.append(arrival)
         self.waiting_bytes += _weight(arrival)
         if not self._scheduled:
@@ -247,11 +266,37 @@ class Broker:
     def _hand_over(self) -> None:
         """Give what this turn has brought to `take`, unless enough calls are under way."""
         self._scheduled = False
-        while self._arrivals and len(self._taking) < self._pipeline and not self._stopping:
+        while self._arrivals and len(self._taking) < self._pipeline and not (self._stopping or self._asking):
             batch, self._arrivals = self._arrivals[:_BATCH], self._arrivals[_BATCH:]
+            if self._unsure and any(arrival[4] is None for arrival in batch):
+                self._asking = True
+                self.spawn(self._judge(batch))
+                return
             task = self.loop.create_task(self._deal(batch, self._taking[-1] if self._taking else None))
             self._taking.append(task)
             task.add_done_callback(self._dealt)
+
+    async def _judge(self, batch: list[Arrival]) -> None:
+        """Look up the rights that are not in memory; the batch is then handed over before all that came after it."""
+        await self.rights.learn(arrival[3] for arrival in batch if arrival[4] is None)
+        judged: list[Arrival] = []
+        for arrival in batch:
+            connection, session, packet, topic, reason, fresh = arrival
+            if reason is None:
+                self._unsure -= 1
+                # What nobody can say now the registry does: it decides on every command with the same rights.
+                reason = self.rights.publish(session.verdicts, topic) or Reason.SUCCESS
+                if (
+                    reason is not Reason.SUCCESS
+                    and packet.qos == 2
+                    and connection is not None
+                    and connection.version == V5
+                ):
+                    session.received.discard(packet.mid)
+            judged.append((connection, session, packet, topic, reason, fresh))
+        self._arrivals[:0] = judged
+        self._asking = False
+        self._hand_over()
 
     def _dealt(self, task: asyncio.Task[None]) -> None:
         """A batch is done."""
@@ -290,6 +335,7 @@ class Broker:
                 stored = True
             if reason is not Reason.SUCCESS:
                 self._refused += 1
+                self.refuse(session, "publish", topic)
             elif fresh and (packet.retain or router.wanted(topic)):
                 message = router.message(topic, packet.payload, packet.qos, packet.retain, packet.properties, session)
                 stored = stored or packet.retain
@@ -306,7 +352,7 @@ class Broker:
         self._received += len(batch)
         for connection, _, packet, _, reason, _ in batch:
             if connection is not None and not connection.closed:
-                connection.answered(packet, reason)
+                connection.answered(packet, Reason.SUCCESS if reason is None else reason)
 
     def _abandon(self, batch: list[Arrival]) -> None:
         """`take` broke: end the connections unacknowledged, so that the clients send again."""
@@ -325,10 +371,10 @@ class Broker:
     def _leave(self, session: Session, will: Will) -> None:
         """Publish a will as its owner would."""
         packet = Publish(will.topic, will.payload, will.qos, will.retain, properties=will.properties or None)
-        if will.topic[0] == "$" or (self.may is not None and not self.may(session.subjects, "publish", will.topic)):
+        if session.login is not None and not session.login.valid():
             self._refused += 1
             return
-        self.arrived((None, session, packet, will.topic, Reason.SUCCESS, True))
+        self.arrived((None, session, packet, will.topic, self.rights.publish(session.verdicts, will.topic), True))
 
     def _end_session(self, session: Session) -> None:
         """The session is over; a will that waited for that is published."""
@@ -351,6 +397,10 @@ class Broker:
             self._end_session(session)
 
 
+def _nobody_listens(refusal: Refusal) -> None:
+    """Where refusals go that nobody asked for."""
+
+
 def _stored(planned: list[tuple[Session, Delivery]]) -> bool:
     """Whether any of it is owed to a session that outlives its connection."""
     return any(delivery.qos and session.persistent for session, delivery in planned)
@@ -371,8 +421,9 @@ def _inbound(_: Connection | None, session: Session, packet: Publish, topic: str
         qos=packet.qos,
         mid=packet.mid,
         redelivered=packet.dup,
-        subjects=session.subjects,
+        subjects=session.verdicts.subjects,
         client=session.client_id,
+        address=session.address,
         response_topic=properties.get("response_topic"),
         correlation=properties.get("correlation_data"),
     )

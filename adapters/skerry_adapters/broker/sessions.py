@@ -12,6 +12,7 @@ from skerry.signals import Clock, Micros
 from skerry_adapters.broker import storage as db
 from skerry_adapters.broker.codec import encode, publish_parts
 from skerry_adapters.broker.packets import V5, Filter, Properties, Publish, Pubrel, Reason, weight
+from skerry_adapters.broker.rights import Login, Verdicts
 from skerry_adapters.broker.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,10 @@ class Wire(Protocol):
         """End it; MQTT 5 clients are told why."""
         ...
 
+    def may_get(self, topic: str) -> bool | None:
+        """Whether the client may read messages of the topic; None: that is being found out, and `pump` is called then."""
+        ...
+
 
 class Message(Struct, eq=False):
     """An application message on its way to subscribers. `origin`: the session that published it."""
@@ -138,7 +143,9 @@ class Session:
         self.number = number
         self.user = user
         self.client_id = client_id
-        self.subjects: tuple[str, ...] = ()
+        self.login: Login | None = None
+        self.address = ""
+        self.verdicts = Verdicts()
         self.expiry = 0
         self.left: Micros | None = None
         self.dead = False
@@ -260,18 +267,27 @@ class Session:
         self.pump()
 
     def pump(self) -> None:
-        """Send as much as the client takes now."""
+        """Send as much as the client takes now; what it may not read any more is given up instead."""
         wire = self.wire
         while wire is not None and wire.writable and self._queue and self._flying < self._window:
+            may = self._queue[0].released or wire.may_get(self._queue[0].message.topic)
+            if may is None:
+                return
             delivery = self._queue.popleft()
             delivery.flying = True
             self._flying += 1
-            self._send(wire, delivery)
+            if may:
+                self._send(wire, delivery)
+            else:
+                self._finish(delivery)
             wire = self.wire
         while wire is not None and wire.writable and self._fleeting:
+            may = wire.may_get(self._fleeting[0].message.topic)
+            if may is None:
+                return
             delivery = self._fleeting.popleft()
             self._fleeting_bytes -= delivery.message.size
-            data = self._packet(wire, delivery)
+            data = self._packet(wire, delivery) if may else b""
             if data:
                 wire.write(data)
 

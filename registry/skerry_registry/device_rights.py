@@ -1,0 +1,85 @@
+"""What the embedded broker asks of the registry and of the users: rights on things from memory, and who logs in."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from skerry_adapters.broker import Login, NotInMemory
+from skerry_policies.enforcer import Permits
+from skerry_registry.runs import Lacking
+from skerry_registry.users import TooManyLogins
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from skerry_adapters.broker import Authenticate, PolicyRights
+    from skerry_registry.heads import Commit
+    from skerry_registry.registry import Registry
+    from skerry_registry.users import Users
+
+log = logging.getLogger(__name__)
+
+_NOBODY = Permits(())
+
+
+class ThingRights:
+    """The rights on things as the registry holds them in memory."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def permits(self, subjects: tuple[str, ...], thing_id: str) -> Permits | None:
+        """The rights of these subjects; None where there is no such thing. Raises NotInMemory."""
+        registry = self._registry
+        try:
+            held = registry.held_now("thing", thing_id)
+            if held.document is None:
+                return None
+            namespace = thing_id.partition(":")[0]
+            return registry.rights.permits(None, held.document["policyId"], subjects, namespace) or _NOBODY
+        except Lacking:
+            raise NotInMemory from None
+
+    async def load(self, thing_ids: Iterable[str]) -> None:
+        """Bring things and their policies to memory. Raises SkerryError."""
+        wanted = list(thing_ids)
+        await self._registry.bring("thing", wanted)
+        for thing_id in wanted:
+            await self._registry.known(lambda id_=thing_id: self._settled(id_))  # type: ignore[misc]
+
+    def _settled(self, thing_id: str) -> None:
+        """Raises Lacking while a policy is missing from memory."""
+        document = self._registry.held_now("thing", thing_id).document
+        if document is not None:
+            self._registry.rights.permits(None, document["policyId"], (), thing_id.partition(":")[0])
+
+
+def keep_current(registry: Registry, rights: PolicyRights) -> None:
+    """Have every change of a policy, and of which policy a thing has, change the broker's verdicts at once."""
+
+    def settled(commit: Commit) -> None:
+        for event in commit.events:
+            if event.kind == "policy":
+                rights.forget()
+            elif not event.path or event.path[0] == "policyId":
+                rights.forget_thing(event.id)
+
+    registry.on_settled(settled)
+
+
+def logins(users: Users) -> Authenticate:
+    """Logins at the broker; one is over when the user is gone or has another password, other subjects or other roles."""
+
+    async def authenticate(name: str, password: str, address: str) -> Login | None:
+        before = users.entry(name)
+        try:
+            caller = await users.verify(name, password, address, bounded=False)
+        except TooManyLogins as error:
+            log.warning("login refused", extra={"user": name, "reason": error.facts["reason"]})
+            return None
+        if caller is None:
+            return None
+        return Login(name, caller.subjects, caller.roles, lambda: users.entry(name) == before)
+
+    return authenticate
