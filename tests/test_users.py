@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from skerry_registry.identities.throttle import Throttle
 from skerry_registry.users import (
     FAILURES_ALLOWED,
+    FAILURES_OF_MANY,
     WAITING_OF_ADDRESS,
     PasswordInvalid,
     TooManyLogins,
@@ -114,7 +116,7 @@ async def test_a_verified_password_is_known_by_its_alias_until_the_file_changes(
 async def test_no_secret_is_kept_in_memory_as_it_came(users: Users):
     await users.authenticate("ditto", "a rather long secret")
     await users.authenticate("ditto", "secret")
-    kept = repr([vars(users)[name] for name in ("_verified", "_refused", "_failures")])
+    kept = repr([vars(users)[name] for name in ("_verified", "_refused", "_guesses", "_strange", "_homes")])
     assert "secret" not in kept
 
 
@@ -125,7 +127,7 @@ async def test_many_logins_at_once_are_verified_once(users: Users):
 
 async def test_failures_are_throttled_by_name_and_address_and_spare_others(users: Users):
     for number in range(FAILURES_ALLOWED):
-        assert await users.authenticate("ditto", f"wrong{number % 2}", "10.0.0.1") is None
+        assert await users.authenticate("ditto", f"wrong{number}", "10.0.0.1") is None
     with pytest.raises(TooManyLogins):
         await users.verify("ditto", "secret", "10.0.0.1")
     assert await users.authenticate("ditto", "secret", "10.0.0.1") is None
@@ -159,4 +161,43 @@ async def test_one_address_cannot_take_all_the_room_for_logins(users: Users):
 
 async def test_a_name_longer_than_any_user_has_costs_no_verification(users: Users):
     assert await users.verify("x" * 129, "secret", "10.0.0.1") is None
-    assert not users._failures
+    assert not users._refused
+
+
+async def test_one_wrong_password_repeated_for_ever_locks_nobody_out(users: Users):
+    for _ in range(2 * FAILURES_ALLOWED):
+        assert await users.verify("ditto", "of last year", "10.0.0.1") is None
+    assert await users.verify("ditto", "secret", "10.0.0.1") is not None
+
+
+async def test_the_rightful_user_goes_on_while_his_name_is_guessed_from_his_own_address(users: Users):
+    assert await users.verify("ditto", "secret", "10.0.0.1") is not None
+    for _ in range(FAILURES_ALLOWED):
+        users.guess("ditto", "10.0.0.1")
+    with pytest.raises(TooManyLogins):
+        await users.verify("ditto", "guess", "10.0.0.1")
+    assert await users.verify("ditto", "secret", "10.0.0.1") is not None
+
+
+async def test_guesses_from_everywhere_spare_the_address_where_the_user_is_at_home(users: Users):
+    assert await users.verify("ditto", "secret", "10.0.0.1") is not None
+    for number in range(FAILURES_OF_MANY):
+        users.guess("ditto", f"10.1.0.{number}")
+    with pytest.raises(TooManyLogins) as refused:
+        await users.verify("ditto", "secret of another session", "10.2.0.1")
+    assert refused.value.headers == {"retry-after": "1"}
+    users.add("ditto", "changed")
+    assert await users.verify("ditto", "changed", "10.0.0.1") is not None
+
+
+def test_a_throttle_gives_a_burst_and_then_one_try_after_the_other():
+    seconds = [0.0]
+    throttle = Throttle(2, 0.5, clock=lambda: seconds[0], kept=2)
+    assert [throttle.take("a") for _ in range(3)] == [True, True, False]
+    assert throttle.take("b")
+    seconds[0] += 2
+    assert [throttle.take("a") for _ in range(2)] == [True, False]
+    throttle.give_back("a")
+    assert throttle.take("a")
+    assert throttle.take("c")  # and the oldest is forgotten
+    assert throttle.take("a")
