@@ -25,6 +25,7 @@ from skerry_adapters.series.ports import SeriesUnavailable
 from skerry_adapters.series.sink import Sink
 from skerry_registry import contradictions, disk, logs
 from skerry_registry.device_rights import ThingRights, keep_current, logins
+from skerry_registry.bulk.progress import Progress
 from skerry_registry.history import History
 from skerry_registry.http.inside import Inside
 from skerry_registry.http.operations import Gauge
@@ -32,6 +33,7 @@ from skerry_registry.http.series import Timeseries
 from skerry_registry.http.server import run_http
 from skerry_registry.http.site import create_http
 from skerry_registry.registry import Registry
+from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings, users_path
 from skerry_registry.stores.sqlite import SqliteStore
 from skerry_registry.users import Users
@@ -132,6 +134,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             journal_max_bytes=settings.journal_max_bytes,
         )
     )
+    search = await stack.enter_async_context(Search(registry, store))
     await stack.enter_async_context(_in_background("disk", disk.watch(folder)))
     series = await stack.enter_async_context(_series(settings, folder, store))
     journal = registry.journal
@@ -140,6 +143,8 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
     await stack.enter_async_context(_in_background("series sink", sink.run()))
     if settings.influx_url is None and settings.series_retention_days:
         await stack.enter_async_context(_in_background("series retention", _forget(series, settings)))
+    progress = Progress(folder / "bulk.db", now, hours=settings.bulk_key_hours)
+    stack.callback(progress.close)
     dead_letters = DeadLetters(folder, settings.dead_letters_max)
     stack.callback(dead_letters.close)
     inlet = Inlet(settings.sources, registry.handle_all, dead_letters, now, limit=settings.message_max_bytes)
@@ -170,6 +175,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
         users=users,
         store=store,
         registry=registry,
+        search=search,
         series=series,
         sink=sink,
         inlet=inlet,
@@ -191,9 +197,11 @@ class _Server(Struct, frozen=True, kw_only=True):
     users: Users
     store: SqliteStore
     registry: Registry
+    search: Search
     series: Series
     sink: Sink
     inlet: Inlet
+    progress: Progress
     broker: Broker | MqttClient
 
     def http(self) -> Any:
@@ -215,6 +223,7 @@ class _Server(Struct, frozen=True, kw_only=True):
                 hot=self.registry.hot,
                 forgetting=self.registry.retention,
             ),
+            progress=self.progress,
             page_folder=PAGE,
             gauges=self.gauges(),
         )
