@@ -179,6 +179,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
         series=series,
         sink=sink,
         inlet=inlet,
+        progress=progress,
         broker=broker,
     )
 

@@ -64,6 +64,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = False
     thing_max_bytes: Annotated[Size, Meta(description="Largest thing, as JSON.")] = 102_400
     policy_max_bytes: Annotated[Size, Meta(description="Largest policy, as JSON.")] = 102_400
+    bulk_max_rows: Annotated[Size, Meta(description="Rows that one request to /api/2/bulk may have.")] = 1_000_000
+    bulk_max_bytes: Annotated[Size, Meta(description="Bytes that one request to /api/2/bulk may have.")] = 2_000_000_000
+    bulk_atomic_rows: Annotated[
+        int, Meta(gt=0, le=10_000, description="Rows that may be done all or none; others wait while they are decided.")
+    ] = 1_000
+    bulk_key_hours: Annotated[
+        float, Meta(gt=0, description="How long an upload is remembered by its Idempotency-Key after its last row.")
+    ] = 24.0
     message_max_bytes: Annotated[Size, Meta(description="Largest message payload.")] = 256_000
     journal_retention_days: Annotated[
         float,

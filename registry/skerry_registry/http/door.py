@@ -20,6 +20,14 @@ class Door(Protocol):
         """Carry out many, each for itself."""
         ...
 
+    async def handle_together(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
+        """Carry out all or none."""
+        ...
+
+    async def rehearse(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
+        """What `handle_all` would answer; nothing is changed."""
+        ...
+
     async def things(self, subjects: tuple[str, ...], after: str, limit: int) -> list[Held]:
         """The visible things with ids > `after`, sorted, at most `limit`."""
         ...

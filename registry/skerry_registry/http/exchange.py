@@ -35,6 +35,7 @@ class Exchange:
     def __init__(self, door: Door, *, max_bytes: int, reasons: Reasons | None = None) -> None:
         """`max_bytes` is the largest entity; it bounds the bodies."""
         self.door = door
+        self.max_bytes = max_bytes
         self._body_max = max(BODY_LEAST, max_bytes)
         self._reasons = reasons
 
