@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, Self
 
+from msgspec import Struct
+
 from skerry.errors import SkerryError
-from skerry.signals import Event, Held, Kind, Micros
+from skerry.rql.predicate import Field
+from skerry.signals import Event, Held, Json, Kind, Micros
 
 
 class RevisionConflict(Exception):
@@ -36,6 +39,22 @@ class EventNotStorable(SkerryError):
     status = 400
     message = "The change of '{id}' cannot be written as JSON: {problem}."
     description = "Send valid Unicode, nested at most 100 levels deep."
+
+
+class Scanned(Struct, frozen=True):
+    """Some things, and for each field what stands there in each of them, as `rql.evaluate.ValueOf` has it; then the next place."""
+
+    ids: list[str]
+    values: list[list[list[Json]]]
+    next: int | None
+
+
+class Texts(Struct, frozen=True):
+    """Some entities, the JSON texts of their documents, and the next place (None: these were the last)."""
+
+    ids: list[str]
+    documents: list[str]
+    next: int | None
 
 
 class Store(Protocol):
@@ -85,6 +104,17 @@ class Store(Protocol):
 
     async def ids(self, kind: Kind, after: str, limit: int) -> list[str]:
         """Ids of existing (not deleted) entities > `after`, sorted, at most `limit`; includes what `save` has not yet seen."""
+        ...
+
+    async def scan(self, fields: Sequence[Field], after: int, limit: int) -> Scanned:
+        """What stands at fields of existing things as `save` has seen them last; from place `after` (0: the beginning) on.
+
+        `_revision`, `_created` and `_modified` as numbers. Each thing comes once; what is saved meanwhile may be seen.
+        """
+        ...
+
+    async def texts(self, kind: Kind, after: int, limit: int) -> Texts:
+        """The documents of existing entities, likewise."""
         ...
 
     async def count(self, kind: Kind) -> int:

@@ -20,7 +20,7 @@ from skerry_registry.snapshots import Snapshots
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from skerry.signals import Clock, Command, Held, NewId, Response
+    from skerry.signals import Clock, Command, Held, Kind, NewId, Response
     from skerry_policies.enforcer import Permits
     from skerry_registry.heads import Key
     from skerry_registry.ports import Store
@@ -192,9 +192,17 @@ class Registry:
         """What everybody may see of an entity, from memory. Raises Lacking."""
         return self._deciding.find(kind, id).held
 
+    def unsaved(self) -> list[Held]:
+        """The newest states of all entities of which `Store.scan` may show older ones, in the order to take them in."""
+        return self._snapshots.unsaved()
+
     async def bring(self, kind: Kind, ids: Iterable[str]) -> None:
         """Load entities into memory, as far as the bound of the cache leaves them there."""
         await self._fetch([(kind, id_) for id_ in ids])
+
+    async def ids(self, kind: Kind, after: str, limit: int) -> list[str]:
+        """Ids of entities that exist, > `after`, sorted, at most `limit`; whoever may see them."""
+        return await self._store.ids(kind, after, limit)
 
     async def known(self, ask: Callable[[], T]) -> T:
         """What a question to the rights comes to (`rights.permits`, `rights.effective` ...), policies loaded as it needs them."""

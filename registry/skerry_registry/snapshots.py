@@ -47,6 +47,7 @@ class Snapshots:
         self._events = events
         self._behind = 0
         self._lagging: list[Entry] = []
+        self._saving: list[Entry] = []
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._upto = 0
@@ -77,6 +78,10 @@ class Snapshots:
             if self._is_full():
                 self._room.clear()
                 self.full = True
+
+    def unsaved(self) -> list[Held]:
+        """The newest states of all whose snapshots may lag."""
+        return [entry.held for entries in (self._saving, self._lagging) for entry in entries]
 
     def _is_full(self) -> bool:
         """Whether writers have to wait."""
@@ -117,6 +122,7 @@ class Snapshots:
             return
         for entry in entries:
             entry.lagging = False
+        self._saving = entries
         try:
             for start in range(0, len(entries), SLICE):
                 part = entries[start : start + SLICE]
@@ -128,6 +134,8 @@ class Snapshots:
                     entry.lagging = True
                     self._lagging.append(entry)
             raise
+        finally:
+            self._saving = []
         self._upto = upto
         self._behind -= behind
         if not self._is_full():

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from msgspec import json
 
+from skerry.rql.evaluate import lookup_in
 from skerry.signals import Event, Held
 from skerry_registry.journal.replay import replay
 from skerry_registry.ports import EventNotStorable, RevisionConflict, Store
@@ -299,3 +301,77 @@ async def test_the_size_is_told(store):
     before = await store.size()
     await store.append([created(), *(merged(n) for n in range(2, 500))])
     assert await store.size() > before
+
+
+ODD = {
+    "thingId": "demo:T2",
+    "policyId": "demo:P",
+    "attributes": {
+        "text": 'a "quoted" ü\n',
+        "null": None,
+        "yes": True,
+        "whole": 2**60 + 1,
+        "float": 1e300,
+        "list": [{"x": 1}, {"x": [2, 3]}, {"y": 4}, 5],
+        "deep": {"er": {"x": 1, "list": [{"z": "in"}]}},
+        "it's": 1,
+        'in "quotes"': {"x": 2},
+        "back\\slash": 3,
+        "dots.and[0]": 4,
+    },
+    "features": {
+        "a": {"properties": {"x": 1, "s": {"t": 1}}},
+        "b": {"properties": {"x": [2], "s": [{"t": 2}]}},
+        "c": {},
+        "d": None,
+    },
+}
+FIELDS = [
+    ("thingId",),
+    ("policyId",),
+    ("definition",),
+    ("attributes",),
+    ("features",),
+    *(("attributes", name) for name in [*ODD["attributes"], "missing"]),
+    ("attributes", "list", "x"),
+    ("attributes", "list", "missing"),
+    ("attributes", "deep", "er", "x"),
+    ("attributes", "deep", "er", "list", "z"),
+    ("attributes", "text", "x"),
+    ("attributes", 'in "quotes"', "x"),
+    ("attributes", "deep", 'no "way"'),
+    ("features", "*"),
+    ("features", "*", "properties"),
+    ("features", "*", "properties", "x"),
+    ("features", "*", "properties", "s", "t"),
+    ("features", "b", "properties", "s", "t"),
+    ("features", "a", "properties", "x"),
+    ("_metadata", "attributes", "text", "by"),
+]
+
+
+async def test_a_scan_finds_what_stands_at_fields(store):
+    odd = created("demo:T2")
+    odd.value = ODD
+    odd.metadata = {"attributes": {"text": {"by": "hand"}}}
+    events = [created(), created("demo:P", kind="policy"), odd, created("demo:T3"), created("demo:T4")]
+    gone = Event(kind="thing", id="demo:T3", action="deleted", revision=2, timestamp=2_000)
+    await store.append([*events, gone])
+    held = [await store.load(event.kind, event.id) for event in events]
+    await store.save(held, 6)
+    found = {}
+    after = 0
+    while after is not None:
+        scanned = await store.scan(FIELDS, after, 2)
+        for number, id_ in enumerate(scanned.ids):
+            assert id_ not in found
+            found[id_] = [values[number] for values in scanned.values]
+        after = scanned.next
+    assert found.keys() == {"demo:T1", "demo:T2", "demo:T4"}
+    for state in (held[0], held[2], held[4]):
+        value_of = lookup_in(state)
+        for field, value in zip(FIELDS, found[state.id], strict=True):
+            assert repr(value) == repr(list(value_of(field))), field
+    times = await store.scan([("_revision",), ("_created",), ("_modified",)], 0, 1)
+    assert times.values == [[[1]], [[1_001]], [[1_001]]]
+    assert json.decode((await store.texts("policy", 0, 10)).documents[0]) == {"policyId": "demo:P", "entries": {}}

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from msgspec import json
 
+from skerry.rql.evaluate import ValueOf, lookup_in
+from skerry.rql.predicate import Field
 from skerry.signals import Event, Held, Kind, Micros
 from skerry_registry.journal.replay import apply
-from skerry_registry.ports import EventNotStorable, RevisionConflict
+from skerry_registry.ports import EventNotStorable, RevisionConflict, Scanned, Texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Key: TypeAlias = tuple[Kind, str]
+
+
+def _lookup(held: Held) -> ValueOf:
+    """What stands at fields of a thing, times and revision as numbers."""
+    numbers = {("_revision",): held.revision, ("_created",): held.created, ("_modified",): held.modified}
+    value_of = lookup_in(held)
+    return lambda field: [numbers[field]] if field in numbers else value_of(field)
 
 
 class MemoryStore:
@@ -101,6 +110,19 @@ class MemoryStore:
         ids = self._ids[kind]
         start = bisect_right(ids, after)
         return ids[start : start + limit]
+
+    async def scan(self, fields: Sequence[Field], after: int, limit: int) -> Scanned:
+        """A slice of things."""
+        ids = self._ids["thing"][after : after + limit]
+        found = [_lookup(self._held["thing", id_]) for id_ in ids]
+        values = [[list(value_of(field)) for value_of in found] for field in fields]
+        return Scanned(ids, values, after + limit if len(ids) == limit else None)
+
+    async def texts(self, kind: Kind, after: int, limit: int) -> Texts:
+        """A slice of documents."""
+        ids = self._ids[kind][after : after + limit]
+        documents = [json.encode(self._held[kind, id_].document).decode() for id_ in ids]
+        return Texts(ids, documents, after + limit if len(ids) == limit else None)
 
     async def count(self, kind: Kind) -> int:
         """How many exist."""

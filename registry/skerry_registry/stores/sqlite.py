@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite database in the data folder, one thread that writes, two that read."""
+"""The embedded store: one SQLite database in the data folder, one thread that writes, three that read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
-from skerry_registry.stores import reader
+from skerry_registry.stores import reader, scanning
 from skerry_registry.stores.folder import Folder
 from skerry_registry.stores.lane import Lane
 from skerry_registry.stores.opening import open_reader, open_writer
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from skerry.rql.predicate import Field
     from skerry.signals import Event, Held, Kind, Micros
+    from skerry_registry.ports import Scanned, Texts
 
 SLICE = 2_000
 """Events that one transaction of trimming forgets, so that commits are not held up."""
@@ -38,6 +40,7 @@ class SqliteStore:
         self._writing: Lane[Append | Save | Move | Trim | Shrink]
         self._loading: Lane[reader.Task]
         self._paging: Lane[reader.Task]
+        self._scanning: Lane[reader.Task]
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -48,7 +51,7 @@ class SqliteStore:
             self._writing = Lane("store-writer", connection, Writer(connection).work)
             self._writing.start()
             stack.push_async_callback(self._writing.stop)
-            for name in ("loading", "paging"):
+            for name in ("loading", "paging", "scanning"):
                 connection = await asyncio.to_thread(open_reader, self._file)
                 stack.callback(connection.close)
                 lane = Lane(f"store-{name}", connection, reader.work)
@@ -105,6 +108,16 @@ class SqliteStore:
     async def ids(self, kind: Kind, after: str, limit: int) -> list[str]:
         """A page of ids."""
         found: list[str] = await self._paging.do(lambda connection: reader.ids(connection, kind, after, limit))
+        return found
+
+    async def scan(self, fields: Sequence[Field], after: int, limit: int) -> Scanned:
+        """A slice of things."""
+        found: Scanned = await self._scanning.do(lambda connection: scanning.things(connection, fields, after, limit))
+        return found
+
+    async def texts(self, kind: Kind, after: int, limit: int) -> Texts:
+        """A slice of documents."""
+        found: Texts = await self._scanning.do(lambda connection: scanning.texts(connection, kind, after, limit))
         return found
 
     async def count(self, kind: Kind) -> int:
