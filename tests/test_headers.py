@@ -22,6 +22,13 @@ def test_what_is_no_timeout_is_refused(text):
     assert error.value.code == "timeout.invalid"
 
 
+@pytest.mark.parametrize(("name", "value"), [("channel", "both"), ("live-channel-timeout-strategy", "wait")])
+def test_a_header_of_few_words_says_one_of_them(name, value):
+    headers.check_types({"channel": " Twin", "live-channel-timeout-strategy": "use-twin"})
+    with pytest.raises(headers.HeaderInvalid):
+        headers.check_types({name: value})
+
+
 @pytest.mark.parametrize("text", ["61", "2m", "60001ms", "999999999m"])
 def test_a_long_timeout_is_refused(text):
     with pytest.raises(headers.TimeoutTooLong) as error:

@@ -95,6 +95,8 @@ UNSUPPORTED = frozenset(
 """Ditto's headers that change what a command means and that the model does not follow."""
 
 BOOLEANS = frozenset({"allow-policy-lockout", "dry-run", "response-required"})
+WORDS = {"channel": ("twin", "live"), "live-channel-timeout-strategy": ("fail", "use-twin")}
+"""Headers that may say only these words (Ditto DittoHeaderDefinition)."""
 INBOUND = frozenset(
     {
         "accept",
@@ -154,6 +156,15 @@ def check_booleans(headers: Mapping[str, str]) -> None:
     if not BOOLEANS.isdisjoint(headers):
         for name in BOOLEANS:
             boolean(headers, name, default=False)
+
+
+def check_types(headers: Mapping[str, str]) -> None:
+    """Raise HeaderInvalid for a header that says none of the few words it may say."""
+    check_booleans(headers)
+    for name, words in WORDS.items():
+        text = headers.get(name)
+        if text is not None and text.strip().lower() not in words:
+            raise HeaderInvalid(name=name, value=text, problem=f"it is {' or '.join(words)}")
 
 
 def response_required(headers: Mapping[str, str]) -> bool:

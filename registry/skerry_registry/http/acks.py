@@ -12,7 +12,7 @@ from skerry import headers
 from skerry.errors import SkerryError
 from skerry.headers import HeaderInvalid
 from skerry.signals import Response
-from skerry_registry.http.answer import Answer, of_json, of_response
+from skerry_registry.http.answer import VERSION, Answer, of_json, of_response
 from skerry_registry.http.errors import AcknowledgementTimeout, CommandTimeout
 
 TIMEOUT = 10.0
@@ -104,10 +104,10 @@ def _acknowledged(response: Response, wish: Wish, location: str) -> Answer:
     entries = {label: _entry(label, response, wish, location) for label in wish.labels}
     good = all(entry["status"] < 300 for entry in entries.values())
     if wish.answer:
-        return of_json(200 if good else 424, entries)
+        return of_json(200 if good else 424, entries, (VERSION,))
     if good:
         return Answer(202)
-    return of_json(424, {label: {"status": entry["status"]} for label, entry in entries.items()})
+    return of_json(424, {label: {"status": entry["status"]} for label, entry in entries.items()}, (VERSION,))
 
 
 def _entry(label: str, response: Response, wish: Wish, location: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from litestar.types import Receive, Scope
 
-from skerry.headers import SIZE_LIMIT, HeaderInvalid, HeadersTooLarge, check_booleans
+from skerry.headers import SIZE_LIMIT, HeaderInvalid, HeadersTooLarge, check_types
 from skerry_registry.http.errors import (
     BodyLate,
     BodyTooLarge,
@@ -17,7 +17,8 @@ from skerry_registry.http.errors import (
     RoomTaken,
     UriTooLong,
 )
-from skerry_registry.users import Caller
+from skerry_registry.identities.caller import Caller
+from skerry_registry.identities.namespaces import Reach
 
 URI_MAX = 33_792
 """Bytes of path and query; request lines of 32 KiB fit."""
@@ -133,6 +134,7 @@ class Request:
         "path",
         "query",
         "query_string",
+        "reach",
         "receive",
         "room",
         "route",
@@ -152,6 +154,7 @@ class Request:
         self.edge: dict[str, str] = {}
         self.query: dict[str, str] = {}
         self.caller: Caller | None = None
+        self.reach: Reach | None = None
         self.body_done = False
         self.route = "other"
 
@@ -176,7 +179,7 @@ class Request:
             refusal = refusal or HeaderInvalid(name="correlation-id", value="", problem="it is empty")
         if refusal is not None:
             raise refusal
-        check_booleans(self.ditto)
+        check_types(self.ditto)
 
     def _sort(self, raw: Any) -> Exception | None:
         """Put each header where it belongs; the first thing wrong with them."""
