@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from skerry_adapters.broker import storage as db
+from skerry_adapters.broker.admission import TOPIC_ALIASES, admit
 from skerry_adapters.broker.codec import Decoder, encode
 from skerry_adapters.broker.packets import (
     OLD_REFUSALS,
@@ -34,7 +34,6 @@ from skerry_adapters.broker.packets import (
     Unsubscribe,
     Will,
 )
-from skerry_adapters.broker.rights import Refusal
 from skerry_adapters.broker.sessions import Session, Subscription
 from skerry_adapters.broker.topics import check_filter, split_share
 
@@ -43,14 +42,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TOPIC_ALIASES = 64
 LEARN_SECONDS = 0.5
 """How long until rights are looked up again that could not be."""
 _GREETINGS = 100
 _GREETING_BYTES = 262_144
 _FLUSH_BYTES = 65_536
 _STUCK_BYTES = 4_194_304
-_LONGEST_CLIENT_ID = 256
 
 
 class Connection(asyncio.Protocol):
@@ -73,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._waiting: list[Packet] = []
         self._aside: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
-        self._will: Will | None = None
+        self.will: Will | None = None
         self._aliases: dict[int, str] = {}
         self._expected = 0
         self._out: list[bytes] = []
@@ -305,7 +302,7 @@ class Connection(asyncio.Protocol):
     async def _log_in(self, packet: Connect) -> None:
         """Authenticate, find the session, answer, go on with what waited."""
         try:
-            refusal = await self._admit(packet)
+            refusal = await admit(self, packet)
         except Exception:
             log.exception("mqtt login failed", extra={"user": packet.username, "client": packet.client_id})
             refusal = Reason.UNAVAILABLE
@@ -329,66 +326,6 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         waiting, self._waiting = self._waiting, []
         self._handle(waiting)
-
-    async def _admit(self, packet: Connect) -> Reason | None:  # noqa: C901 - one refusal after the other
-        """Why the client may not in; None when it is, and has its CONNACK."""
-        broker, properties = self.broker, packet.properties
-        if "authentication_method" in properties:
-            return Reason.BAD_AUTHENTICATION_METHOD
-        if len(broker.connections) > broker.limits.connections:
-            log.warning("mqtt connections exhausted", extra={"connections": len(broker.connections)})
-            return Reason.QUOTA_EXCEEDED
-        if len(packet.client_id) > _LONGEST_CLIENT_ID or (
-            not packet.client_id and packet.version == V311 and not packet.clean
-        ):
-            return Reason.CLIENT_ID_NOT_VALID
-        if packet.username is None or packet.password is None:
-            return Reason.NOT_AUTHORIZED
-        try:
-            login = await broker.authenticate(packet.username, packet.password.decode(), self.address)
-        except UnicodeDecodeError:
-            login = None
-        if login is None:
-            facts = {"user": packet.username, "client": packet.client_id, "address": self.address}
-            log.info("mqtt login refused", extra=facts)
-            broker.note(Refusal("login", packet.username, (), packet.client_id, self.address))
-            return Reason.BAD_LOGIN
-        if self.closed:
-            return None
-        wanted = (
-            properties.get("session_expiry_interval", 0)
-            if packet.version == V5
-            else (0 if packet.clean else 0xFFFFFFFF)
-        )
-        expiry = min(wanted, broker.limits.session_seconds)
-        client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
-        session, present = broker.enter(self, packet.username, client_id, clean=packet.clean, expiry=expiry)
-        session.login, session.address = login, self.address
-        session.verdicts = broker.rights.verdicts(login)
-        self.largest = properties.get("maximum_packet_size", self.largest)
-        session.attach(self, properties.get("receive_maximum", 65_535))
-        self.session = session
-        self._will = packet.will
-        self.keepalive = packet.keepalive
-        if session.persistent:
-            session.keep()
-            await broker.storage.settled()
-            if self.closed:
-                return None
-        answer: Properties = {}
-        if packet.version == V5:
-            answer = {
-                "receive_maximum": broker.limits.unacknowledged,
-                "maximum_packet_size": broker.limits.packet_bytes,
-                "topic_alias_maximum": TOPIC_ALIASES,
-            }
-            if expiry != wanted:
-                answer["session_expiry_interval"] = expiry
-            if not packet.client_id:
-                answer["assigned_client_identifier"] = client_id
-        self.write(encode(Connack(present, 0, answer), packet.version))
-        self.open = True
-        return None
 
     def _refuse(self, reason: Reason, version: int) -> None:
         """CONNACK with a refusal, and close."""
@@ -544,7 +481,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self.broker.paused.discard(self)
         if self.session is not None and self.session.wire is self:
-            self.broker.left(self.session, self._will if will else None)
+            self.broker.left(self.session, self.will if will else None)
 
     _HANDLERS: ClassVar[dict[type, Callable[[Connection, Any], None]]] = {
         Connect: _connect,
