@@ -327,13 +327,16 @@ def test_preconditions_are_those_of_the_part(held):
 
 def test_conditions_are_never_passed_over(held):
     for verb, path, value in [("modify", POWER, 1), ("merge", SCADA, {"properties": {}}), ("delete", POWER, UNSET)]:
-        assert refused(held, verb, path, value, asked={"condition": "eq(a,1)"}) == ("header.notsupported", 400)
+        assert refused(held, verb, path, value, asked={"condition": "eq(attributes/none,1)"}) == (
+            "things:condition.failed",
+            412,
+        )
         assert refused(held, verb, path, value, asked={"live-channel-condition": "x"}) == (
             "things:live.channelcondition.notallowed",
             405,
         )
     with pytest.raises(SkerryError) as error:
-        read(held, condition="eq(a,1)")
+        read(held, **{"live-channel-condition": "eq(a,1)"})
     assert error.value.code == "header.notsupported"
 
 

@@ -83,15 +83,7 @@ _DURATION = re.compile(r"(\d{1,18})(ms|s|m)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
 _LABEL = re.compile(r"[a-zA-Z0-9\-_:]{3,100}")
 
-UNSUPPORTED = frozenset(
-    {
-        "condition",
-        "live-channel-condition",
-        "merge-thing-patch-conditions",
-        "at-historical-revision",
-        "at-historical-timestamp",
-    }
-)
+UNSUPPORTED = frozenset({"live-channel-condition"})
 """Ditto's headers that change what a command means and that the model does not follow."""
 
 BOOLEANS = frozenset({"allow-policy-lockout", "dry-run", "response-required"})

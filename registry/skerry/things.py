@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from skerry import fields, headers, metadata, parts, patch, pointer, preconditions, values
+from skerry import conditions, fields, headers, metadata, parts, patch, pointer, preconditions, values
 from skerry.errors import SkerryError
 from skerry.ids import check_thing_id
 from skerry.parts import FeatureNotFound, ThingIdNotSettable, ThingNotAccessible
@@ -47,6 +47,9 @@ def decide(held: Held, command: Command, now: Micros, limit: int) -> Decision:
     if command.headers:
         headers.check_supported(command.headers, command.verb)
         metadata.check_alone(command.headers)
+        wanted = conditions.read(command, now) if held.document is not None else None
+        if wanted is not None:
+            conditions.check(wanted, held, command.headers)
     if command.observed is not None and held.document is not None and _is_telemetry(command):
         return _telemetry(held, held.document, command, now, limit)
     if command.verb == "delete":
@@ -64,6 +67,7 @@ def _is_telemetry(command: Command) -> bool:
         and type(value) is dict
         and len(value) == 1
         and type(value.get("properties")) is dict
+        and conditions.PATCH not in command.headers
     )
 
 
@@ -108,6 +112,8 @@ def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  
         value = _whole(command.id, value, document["policyId"])
     if len(path) > 2 and path[0] == "features" and not merging and pointer.get(document, path[:2]) is UNSET:
         raise FeatureNotFound(thing_id=command.id, feature_id=path[1])
+    if asked:
+        value = _remaining(held, command, value, now)
     before = pointer.get(document, path)
     after = patch.merge(None if before is UNSET else before, value) if merging else value
     if asked:
@@ -187,6 +193,14 @@ def _event(held: Held, command: Command, now: Micros, action: Action, value: Jso
         observed=command.observed,
         digest=command.digest,
     )
+
+
+def _remaining(held: Held, command: Command, value: Json, now: Micros) -> Json:
+    """The value without the parts of a merge patch whose own conditions do not hold."""
+    if conditions.PATCH not in command.headers:
+        return value
+    wanted = conditions.read(command, now)
+    return value if wanted is None else conditions.remaining(wanted, held, value)
 
 
 def _check_conditions(held: Held, command: Command, before: Json | UnsetType) -> None:

@@ -10,7 +10,8 @@ from msgspec import UNSET, structs
 from skerry import parts, things
 from skerry.preconditions import CONDITIONAL
 from skerry.signals import Command, Decision, Response
-from skerry_policies import policy
+from skerry.substitution import substituted
+from skerry_policies import actions, policy
 from skerry_registry import creation, guarded
 from skerry_registry.deliveries import is_behind
 from skerry_registry.journal.replay import apply
@@ -57,18 +58,24 @@ class Deciding:
         if command.verb == "retrieve":
             held = self._visible(run, entry)
             if command.kind == "thing":
-                return self._retrieve_thing(run, held, command)
+                return self._retrieve_thing(run, held, command, now)
             return self._retrieve_policy(run, held, command)
         if command.digest is not None and self._repeats(run, entry, command):
             run.depend(entry.commit)
             return Response(status=204, revision=entry.head.revision)
         held = entry.head
+        command = substituted(command, now)
         if command.kind == "thing":
             if held.document is None:
                 return self._create_thing(run, entry, command, now)
             return self._change_thing(run, entry, command, now)
         if held.document is not None:
+            if isinstance(command.value, actions.Expired):
+                return self._take(run, entry, command, actions.expire(held, command, now))
             permits = self._rights.permits_under(run, held.id, held.document, command.subjects)
+            if actions.action_of(command.path) is not None:
+                decision = actions.decide(held, command, permits, now, self._policy_limit)
+                return self._take(run, entry, command, decision)
             if not permits.may("policy", command.path, "WRITE"):
                 raise policy.PolicyNotModifiable(policy_id=held.id, path="/" + "/".join(command.path))
         return self._take(run, entry, command, policy.decide(held, command, now, self._policy_limit))
@@ -106,8 +113,12 @@ class Deciding:
             tree = None if tree is UNSET else tree
         return structs.replace(held, document=shown, metadata=tree)
 
-    def _retrieve_thing(self, run: Run, held: Held, command: Command) -> Response:
+    def _retrieve_thing(self, run: Run, held: Held, command: Command, now: Micros) -> Response:
         """A thing or a part of it, as far as the caller may see."""
+        if held.document is not None and "condition" in command.headers:
+            permits = self._rights.permits(run, held.document["policyId"], command.subjects, held.id.partition(":")[0])
+            if permits is not None:
+                guarded.check_condition(permits, held, command, now)
         visible = self.visible_thing(run, held, command.subjects)
         if visible is None:
             raise things.ThingNotAccessible(thing_id=command.id)
@@ -143,6 +154,8 @@ class Deciding:
         held = entry.head
         assert held.document is not None
         permits = self._rights.permits(run, held.document["policyId"], command.subjects, held.id.partition(":")[0])
+        if permits is not None:
+            guarded.check_readable(permits, command, now)
         if permits is None or not may_write(permits, command):
             raise refusal(command)
         warning: str | None = None

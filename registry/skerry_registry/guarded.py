@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET, structs
 
-from skerry import metadata, things
+from skerry import conditions, metadata, pointer, things
 from skerry.preconditions import CONDITIONAL, PreconditionFailed
 from skerry_registry.refusals import ThingNotModifiable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skerry.signals import Command, Decision, Held, Micros
+    from skerry.rql.predicate import Field
+    from skerry.signals import Command, Decision, Held, Micros, Path
     from skerry_policies.enforcer import Permits
 
 
@@ -43,6 +44,36 @@ def decide(permits: Permits, held: Held, command: Command, now: Micros, limit: i
     if hidden and command.verb == "merge":
         return structs.replace(decision, response=structs.replace(decision.response, etag=None))
     return decision
+
+
+def check_readable(permits: Permits, command: Command, now: Micros) -> None:
+    """Raise ConditionFailed unless the caller may read all that the conditions of the command look at (ditto.md 1.3)."""
+    wanted = conditions.read(command, now) if command.headers else None
+    if wanted is None:
+        return
+    for field in sorted(wanted.fields()):
+        for path in _read(field):
+            if not permits.may("thing", path, "READ"):
+                raise conditions.ConditionFailed(
+                    thing_id=command.id,
+                    description=f"It asks for {pointer.write(field)}: that does not exist, or you may not read it. "
+                    f"A condition takes READ on thing:{pointer.write(path)}, revoked nowhere below.",
+                )
+
+
+def check_condition(permits: Permits, held: Held, command: Command, now: Micros) -> None:
+    """Raise ConditionFailed unless the condition of a read holds, and may be known to hold."""
+    check_readable(permits, command, now)
+    wanted = conditions.read(command, now)
+    if wanted is not None:
+        conditions.check(wanted, held, command.headers)
+
+
+def _read(field: Field) -> list[Path]:
+    """The resources that a field of a condition is read from: of any feature, all of them; of metadata, the value too."""
+    if field[:2] == ("features", "*"):
+        return [("features",)]
+    return [field, field[1:]] if field[0] == "_metadata" else [field]
 
 
 def _unseen(header: str, asked: Mapping[str, str]) -> PreconditionFailed:

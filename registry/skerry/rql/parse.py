@@ -26,7 +26,7 @@ SHORT = 1_000
 
 
 class RqlInvalid(SkerryError):
-    """Not an RQL expression."""
+    """Not an RQL expression; the fact `sound` says that it is one, of fields or values that make no sense."""
 
     code = "rql.expression.invalid"
     status = 400
@@ -151,7 +151,7 @@ class _Reading:
             return In(field, tuple(values))
         value = values[0]
         if word in {"like", "ilike"} and not isinstance(value, str):
-            self.fail(f"{word} takes a text in quotes", at)
+            self.fail(f"{word} takes a text in quotes", at, sound=True)
         return Compare(cast("Operator", word), field, value)
 
     def field(self, *, alone: bool) -> Field:
@@ -182,6 +182,7 @@ class _Reading:
                 "definition, _namespace, _revision, _created, _modified, _metadata/…, attributes/… and "
                 "features/<id>/properties/…, desiredProperties/… or definition",
                 at,
+                sound=True,
             )
         return tuple(path)
 
@@ -253,10 +254,10 @@ class _Reading:
         if not self.take(sign):
             self.fail(f"'{sign}' is expected" + (f": {why}" if why else ""), self.at)
 
-    def fail(self, problem: str, at: int) -> NoReturn:
+    def fail(self, problem: str, at: int, *, sound: bool = False) -> NoReturn:
         """Say what is wrong and where."""
         before, after = self.text[max(0, at - 30) : at], self.text[at : at + 30]
-        raise RqlInvalid(position=at + 1, problem=problem, near=f"{before} ▸{after or ' (the end)'}")
+        raise RqlInvalid(position=at + 1, problem=problem, near=f"{before} ▸{after or ' (the end)'}", sound=sound)
 
 
 def _is_field(path: list[str], *, alone: bool) -> bool:
