@@ -225,6 +225,7 @@ class _Server(Struct, frozen=True, kw_only=True):
                 forgetting=self.registry.retention,
             ),
             progress=self.progress,
+            search=self.search,
             page_folder=PAGE,
             gauges=self.gauges(),
         )

@@ -16,6 +16,7 @@ from skerry_registry.bulk.progress import Progress
 from skerry_registry.http import create_http, run_http
 from skerry_registry.http.inside import Inside
 from skerry_registry.registry import Registry
+from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings
 from skerry_registry.stores.memory import MemoryStore
 from skerry_registry.users import Users
@@ -96,8 +97,8 @@ async def served(folder: Path, *, settings: Settings | None = None, **more: Any)
     more.setdefault("progress", Progress(None, clock))
     more.setdefault("health", lambda: {"status": "UP", "journal": {"last": registry.journal.last}})
     more.setdefault("inside", inside_of(settings, registry, store))
-    async with registry:
-        app = create_http(registry, users, settings, new_id=new_id, **more)
+    async with registry, Search(registry, store) as search:
+        app = create_http(registry, users, settings, new_id=new_id, search=search, **more)
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(run_http(app, settings, lambda _, number: port.set_result(number)))
         done, _ = await asyncio.wait({port, serving}, return_when=asyncio.FIRST_COMPLETED)

@@ -20,6 +20,7 @@ from wire.http_server import inside_of, served
 
 PAGE = Path(http.__file__).parents[1] / "page"
 MOUNTED = (
+    "/api/2/search/things",
     "/api/2/bulk",
     "/api/2/things",
     "/api/2/cloudevents",
@@ -43,6 +44,7 @@ def application(tmp_path: Path) -> Litestar:
         health=dict,
         history=nothing,
         progress=Progress(None, lambda: 0),
+        search=None,
         page_folder=PAGE,
         inside=inside_of(Settings(), Registry(MemoryStore(), int, str), MemoryStore()),
     )

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from skerry.errors import SkerryError
-from skerry.signals import Command, Held, Response
+from skerry.signals import Clock, Command, Held, Response
 
 
 class Door(Protocol):
     """The registry, as far as HTTP knows it."""
+
+    clock: Clock
 
     async def handle(self, command: Command) -> Response:
         """Carry out one command; raises SkerryError."""

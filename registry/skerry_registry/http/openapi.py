@@ -18,6 +18,8 @@ TAGS = {
     "Attributes": "What describes a thing and changes seldom.",
     "Features": "What a thing does and measures; devices keep the properties current over MQTT.",
     "Policies": "Who may do what with things, messages and the policies themselves, and why.",
+    "Search": "Finding, counting and summing up things; what is acknowledged is found at once.",
+    "Bulk": "Many changes in one request.",
     "History": "Past values of properties, raw or in steps.",
     "Operations": "For operators and their tools.",
     "Documentation": "What you are reading.",
@@ -80,7 +82,7 @@ def _responses(route: Route) -> dict[str, Any]:
     for status in route.success:
         response: dict[str, Any] = {"description": STATUSES[status]}
         if status != 204 and route.schema is not None:
-            response["content"] = {"application/json": {"schema": _schema(route.schema)}}
+            response["content"] = {route.answer_media: {"schema": _schema(route.schema)}}
         if status == 201:
             response["headers"] = {"Location": {"schema": {"type": "string"}}, "ETag": {"schema": {"type": "string"}}}
         responses[str(status)] = response

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from skerry_adapters.series.ports import Aggregate, Fill
 from skerry_registry.http.operation_routes import OPERATION_SCHEMAS
 from skerry_registry.http.policy_schemas import POLICY_SCHEMAS
+from skerry_registry.http.search_routes import SEARCH_PARAMETERS, SEARCH_SCHEMAS
 
 TEXT = {"type": "string"}
 OBJECT: dict[str, Any] = {"type": "object", "additionalProperties": True}
@@ -21,6 +22,7 @@ def _path(description: str, example: str) -> dict[str, Any]:
 
 
 PARAMETERS: dict[str, dict[str, Any]] = {
+    **SEARCH_PARAMETERS,
     "thingId": _path("namespace:name of the thing.", "demo:T01"),
     "featureId": _path("Id of the feature.", "scada"),
     "attributePath": _path("A JSON pointer below attributes, without its first slash.", "position/lat"),
@@ -182,6 +184,7 @@ SCHEMAS: dict[str, Any] = {
     "Thing": {"type": "object", "properties": _THING_PROPERTIES},
     "Things": {"type": "array", "items": {"$ref": "#/components/schemas/Thing"}},
     **POLICY_SCHEMAS,
+    **SEARCH_SCHEMAS,
     **OPERATION_SCHEMAS,
     "SeriesList": {"type": "array", "items": {"$ref": "#/components/schemas/Series"}},
     "Series": {

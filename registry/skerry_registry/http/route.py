@@ -8,7 +8,8 @@ from msgspec import Struct
 class Route(Struct, frozen=True, kw_only=True):
     """One method of one path.
 
-    `schema` names what it answers, `body` what it takes, `media` the body's type where it is not the method's usual one;
+    `schema` names what it answers, `body` what it takes, `media` the body's type where it is not the method's usual one,
+    `answer_media` the answer's;
     `login`: nobody, user, devops.
     """
 
@@ -23,4 +24,5 @@ class Route(Struct, frozen=True, kw_only=True):
     body: str | None = None
     body_optional: bool = False
     media: str | None = None
+    answer_media: str = "application/json"
     login: str = "user"

@@ -7,6 +7,7 @@ import re
 from skerry_registry.http.operation_routes import OPERATION_ROUTES
 from skerry_registry.http.policy_routes import POLICY_ROUTES
 from skerry_registry.http.route import Route
+from skerry_registry.http.search_routes import SEARCH_ROUTES
 
 READS = (
     "fields",
@@ -100,7 +101,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/2/things",
         summary="List things: those named by ids, or a page of all you may see",
         tag="Things",
-        parameters=("ids", "fields", "namespaces", "option", "timeout", "correlation-id"),
+        parameters=("ids", "fields", "filter", "namespaces", "searchOption", "timeout", "correlation-id"),
         errors=(400, 401, 408, 414),
         schema="Things",
     ),
@@ -135,6 +136,7 @@ ROUTES: tuple[Route, ...] = (
     *_four(FEATURE + "/desiredProperties", "all desired properties of a feature", "Attributes", "Features"),
     *_four(FEATURE + "/desiredProperties/{propertyPath}", "a desired property, at any depth", "Json", "Features"),
     *POLICY_ROUTES,
+    *SEARCH_ROUTES,
     Route(
         method="GET",
         path="/api/2/timeseries/things/{thingId}",

@@ -31,7 +31,9 @@ from skerry_registry.http.policies import Policies
 from skerry_registry.http.request import ClientGone, Request
 from skerry_registry.http.routes import allowed
 from skerry_registry.http.status import status_routes
+from skerry_registry.http.search import Searching
 from skerry_registry.http.things import Things
+from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings
 from skerry_registry.users import Users
 
@@ -48,6 +50,7 @@ def create_http(
     *,
     new_id: NewId,
     health: Health,
+    search: Search,
     history: Answering | None = None,
     inside: Inside | None = None,
     progress: Progress | None = None,
@@ -60,10 +63,12 @@ def create_http(
     """
     measures = Measures(gauges)
     exchange = Exchange(door, max_bytes=max(settings.thing_max_bytes, settings.policy_max_bytes))
-    things = Things(exchange, new_id)
+    searching = Searching(exchange, search)
+    things = Things(exchange, new_id, searching)
     policies = Policies(exchange, new_id, {})
     mounts = [_mount("/api/2/things", things.answer), _mount("/api/2/policies", policies.answer)]
     mounts.append(_mount("/api/2/cloudevents", CloudEvents(door, max_bytes=settings.message_max_bytes).answer))
+    mounts.append(_mount("/api/2/search/things", searching.answer))
     if inside is not None:
         mounts.extend([_mount("/devops", Devops(inside).answer), *status_routes(inside)])
     if progress is not None:

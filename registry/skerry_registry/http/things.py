@@ -20,6 +20,7 @@ from skerry_registry.http.errors import (
 )
 from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.request import Request
+from skerry_registry.http.search import Searching
 
 PREFIX = b"/api/2/things"
 DEFAULT_NAMESPACE = "org.eclipse.ditto"
@@ -47,9 +48,10 @@ class Spot(NamedTuple):
 class Things:
     """Answers requests on things."""
 
-    def __init__(self, exchange: Exchange, new_id: NewId) -> None:
-        """`new_id` names things that come without an id."""
+    def __init__(self, exchange: Exchange, new_id: NewId, searching: Searching) -> None:
+        """`new_id` names things that come without an id; `searching` finds those that nobody named."""
         self._exchange = exchange
+        self._searching = searching
         self._new_id = new_id
         self._spots: dict[bytes, Spot] = {}
 
@@ -93,8 +95,9 @@ class Things:
     async def _collection(self, request: Request) -> Answer:
         if request.method == "POST":
             return await self._create(request)
-        list_ = listing.named if "ids" in request.query else listing.visible
-        return await self._exchange.in_time(request, lambda: list_(self._exchange.door, request))
+        if "ids" in request.query:
+            return await self._exchange.in_time(request, lambda: listing.named(self._exchange.door, request))
+        return await self._exchange.in_time(request, lambda: listing.visible(self._searching, request))
 
     async def _create(self, request: Request) -> Answer:
         """A thing with an id of our making."""
