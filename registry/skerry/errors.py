@@ -16,7 +16,8 @@ LONGEST = 2_000
 class SkerryError(Exception):
     """An error with a code and a status in Ditto's table (ditto.md 1.9).
 
-    Keyword arguments fill the templates `message` and `description`; those named in `extras` also stand in the payload.
+    Keyword arguments fill the templates `message` and `description`; those named in `extras` also stand in the payload
+    (`why`: what a policy's refusal rests on).
     `description=` replaces the class's own as it is, since callers' words may stand in it. `headers` travel with the answer
     (an ETag with a 412, say). However long the facts are, message and description stay short.
     """
@@ -25,7 +26,7 @@ class SkerryError(Exception):
     status: ClassVar[int] = 500
     message: ClassVar[str] = "The server failed to answer."
     description: ClassVar[str | None] = None
-    extras: ClassVar[tuple[str, ...]] = ()
+    extras: ClassVar[tuple[str, ...]] = ("why",)
 
     def __init__(self, *, headers: dict[str, str] | None = None, **facts: Any) -> None:
         """Fill the templates with `facts`."""

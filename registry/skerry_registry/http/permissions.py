@@ -1,0 +1,78 @@
+"""Questions about rights over HTTP: checkPermissions, explain, simulate and access."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from skerry.signals import Json
+from skerry.values import JsonInvalid
+from skerry_registry.http.answer import VERSION, Answer, of_json
+from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
+from skerry_registry.http.exchange import Exchange
+from skerry_registry.http.request import Request
+from skerry_registry.inquiries import Inquiries, PermissionCheck, Question
+
+T = TypeVar("T")
+CHECK = b"/api/2/checkPermissions"
+CHECKS_MAX = 1_000
+
+
+class Permissions:
+    """Answers the questions."""
+
+    def __init__(self, exchange: Exchange, inquiries: Inquiries) -> None:
+        """`inquiries` knows; `exchange` reads bodies and minds the time."""
+        self._exchange = exchange
+        self._inquiries = inquiries
+
+    async def check(self, request: Request) -> Answer:
+        """`POST /checkPermissions`. Raises JsonInvalid and what is wrong with ids."""
+        request.route = "checkPermissions"
+        if request.path.rstrip(b"/") != CHECK:
+            raise RouteNotFound(path=request.path.decode("latin-1"))
+        if request.method != "POST":
+            path = request.path.decode("latin-1")
+            raise MethodNotAllowed(method=request.method, path=path, allow="POST", headers={"allow": "POST"})
+        checks = _read(await self._exchange.value(request), dict[str, PermissionCheck])
+        if len(checks) > CHECKS_MAX:
+            raise JsonInvalid(at="/", problem=f"it has more than {CHECKS_MAX} checks")
+        subjects = _subjects(request)
+        answers = await self._exchange.in_time(request, lambda: self._inquiries.check(subjects, checks))
+        return of_json(200, answers, [VERSION])
+
+    async def explain(self, request: Request, policy_id: str) -> Answer:
+        """`POST /policies/{id}/explain`."""
+        question = _read(await self._exchange.value(request), Question)
+        subjects = _subjects(request)
+        found = await self._exchange.in_time(request, lambda: self._inquiries.explain(subjects, policy_id, question))
+        return of_json(200, found, [VERSION])
+
+    async def simulate(self, request: Request, policy_id: str) -> Answer:
+        """`POST /policies/{id}/simulate`."""
+        changed = await self._exchange.value(request)
+        subjects = _subjects(request)
+        found = await self._exchange.in_time(request, lambda: self._inquiries.simulate(subjects, policy_id, changed))
+        return of_json(200, found, [VERSION])
+
+    async def access(self, request: Request, thing_id: str) -> Answer:
+        """`GET /things/{id}/access`."""
+        subjects = _subjects(request)
+        found = await self._exchange.in_time(request, lambda: self._inquiries.access(subjects, thing_id))
+        return of_json(200, found, [VERSION])
+
+
+def _subjects(request: Request) -> tuple[str, ...]:
+    assert request.caller is not None
+    return request.caller.subjects
+
+
+def _read(value: Json, type_: type[T]) -> T:
+    """The value as the question that it should be. Raises JsonInvalid with the place."""
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `$")
+        at = place.rstrip("`").replace("[...]", "/*").replace(".", "/") or "/"
+        raise JsonInvalid(at=at, problem=problem[:1].lower() + problem[1:]) from error

@@ -1,0 +1,234 @@
+"""Questions about rights: who may what and why, and what a change of a policy would change.
+
+Every answer is the asker's own: nothing stands in it of entries, policies or things that he may not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec import Struct
+
+from skerry import things
+from skerry.ids import check_policy_id, check_thing_id, split_id
+from skerry.values import JsonInvalid
+from skerry_policies import explain, policy
+from skerry_policies.effective import EffectivePolicy
+from skerry_policies.explain import Explanation, Right
+from skerry_registry.asking import Asking
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from skerry.signals import Json
+    from skerry_policies.enforcer import Permits
+    from skerry_registry.registry import Registry
+
+TYPES = ("thing", "policy", "message")
+"""Resource types that checkPermissions knows."""
+IDS = 25
+"""Ids of things that one answer names."""
+PAGE = 1_000
+"""Things that are looked at together."""
+
+ThingsOf: TypeAlias = Callable[[tuple[str, ...], str], Awaitable[list[str]]]
+"""The ids of the things that have a policy, as far as the caller may see them."""
+
+
+class PermissionCheck(Struct, frozen=True, rename="camel"):
+    """One question of checkPermissions."""
+
+    resource: str
+    entity_id: str
+    has_permissions: list[str]
+
+
+class Question(Struct, frozen=True, rename="camel"):
+    """What explain is asked. `thing_id`: of which thing of the policy, where entries are for some namespaces only."""
+
+    subjects: list[str]
+    resource: str
+    permission: str
+    thing_id: str | None = None
+
+
+class Affected(Struct, frozen=True):
+    """Things that something is true of: how many, and the first of them."""
+
+    count: int
+    ids: list[str]
+
+
+class Difference(Struct, frozen=True):
+    """What one subject, alone, would gain and lose, and on which things."""
+
+    subject: str
+    gains: list[Right]
+    loses: list[Right]
+    things: Affected
+
+
+class Simulation(Struct, frozen=True, rename="camel"):
+    """What a change of a policy would come to."""
+
+    policy_id: str
+    changes: list[Difference]
+    things: Affected
+
+
+class ThingAccess(Struct, frozen=True, rename="camel"):
+    """Who may what with a thing."""
+
+    thing_id: str
+    policy_id: str
+    subjects: list[explain.Access]
+
+
+class Inquiries:
+    """Answers questions about the rights in a registry."""
+
+    def __init__(self, registry: Registry, things_of: ThingsOf) -> None:
+        """`things_of` finds the things of a policy."""
+        self._registry = registry
+        self._things_of = things_of
+
+    async def check(self, subjects: tuple[str, ...], checks: Mapping[str, PermissionCheck]) -> dict[str, bool]:
+        """Whether the caller has the permissions of each check on its resource and all below; no such entity: false.
+
+        Raises JsonInvalid, ThingIdInvalid and PolicyIdInvalid for a check that makes no sense.
+        """
+        of_things: dict[str, None] = {}
+        of_policies: dict[str, None] = {}
+        for name, check in checks.items():
+            kind, _ = explain.split(check.resource)
+            if kind not in TYPES:
+                raise JsonInvalid(at=f"/{name}/resource", problem=f"'{kind}' is none of {', '.join(TYPES)}")
+            if kind == "policy":
+                check_policy_id(check.entity_id)
+                of_policies[check.entity_id] = None
+            else:
+                check_thing_id(check.entity_id)
+                of_things[check.entity_id] = None
+        guards = await self._guards(list(of_things))
+        await self._registry.bring("policy", [*of_policies, *(guard for guard in guards.values() if guard)])
+        known: dict[tuple[str, str | None], Permits | None] = {}
+        answers: dict[str, bool] = {}
+        for name, check in checks.items():
+            of_policy = check.resource.startswith("policy:")
+            policy_id = check.entity_id if of_policy else guards[check.entity_id]
+            if policy_id is None:
+                answers[name] = False
+                continue
+            key = (policy_id, None if of_policy else split_id(check.entity_id)[0])
+            if key not in known:
+                known[key] = await self._permits(key[0], subjects, key[1])
+            answers[name] = explain.holds_all(known[key], check.resource, check.has_permissions)
+        return answers
+
+    async def explain(self, asker: tuple[str, ...], policy_id: str, question: Question) -> Explanation:
+        """Why somebody may do something under a policy, or not. Raises PolicyNotAccessible, JsonInvalid."""
+        kind, _ = explain.split(question.resource)
+        namespace = None if kind == "policy" else split_id(question.thing_id or policy_id)[0]
+        if not question.subjects:
+            raise JsonInvalid(at="/subjects", problem="it names nobody")
+        asking = Asking(self._registry, asker)
+        asked = Right(question.resource, question.permission)
+        return await self._registry.known(
+            lambda: explain.explain(
+                asking.policy(policy_id),
+                question.subjects,
+                asked,
+                asking.may_read,
+                namespace=namespace,
+                now=self._registry.clock(),
+            )
+        )
+
+    async def simulate(self, asker: tuple[str, ...], policy_id: str, changed: Json) -> Simulation:
+        """Who would gain or lose what, on which things, if the policy were as it is sent.
+
+        Raises PolicyNotAccessible, and what would refuse the change whoever sends it.
+        """
+        asking = Asking(self._registry, asker)
+        before = await self._registry.known(lambda: asking.policy(policy_id))
+        document = policy.check(policy_id, changed)
+        policy.check_lockout(document)
+        after = await self._registry.known(lambda: self._registry.rights.effective_of(policy_id, document))
+        was = await self._registry.known(lambda: _named(before, asking))
+        will = await self._registry.known(lambda: _named(after, asking, sent=policy_id))
+        ids = await self._things_of(asker, policy_id)
+        by_namespace: dict[str, list[str]] = {}
+        for id_ in ids:
+            by_namespace.setdefault(split_id(id_)[0], []).append(id_)
+        if not any(entry.entry.get("namespaces") for entry in (*was.entries, *will.entries)):
+            by_namespace = {split_id(policy_id)[0]: ids}
+        by_namespace.setdefault(split_id(policy_id)[0], [])
+        now = self._registry.clock()
+        found: dict[tuple[str, tuple[Right, ...], tuple[Right, ...]], list[str]] = {}
+        for namespace, affected in by_namespace.items():
+            differing: dict[str, tuple[list[Right], list[Right]]] = {}
+            for change in explain.simulate(was, will, namespace=namespace, now=now):
+                gains, loses = differing.setdefault(change.subject, ([], []))
+                right = Right(change.resource, change.permission)
+                (gains if change.effect == "gained" else loses).append(right)
+            for subject, (gains, loses) in differing.items():
+                found.setdefault((subject, tuple(gains), tuple(loses)), []).extend(affected)
+        changes = [
+            Difference(subject, list(gains), list(loses), Affected(len(affected), affected[:IDS]))
+            for (subject, gains, loses), affected in sorted(found.items(), key=lambda item: item[0][0])
+        ]
+        return Simulation(policy_id, changes, Affected(len(ids), ids[:IDS]))
+
+    async def access(self, asker: tuple[str, ...], thing_id: str) -> ThingAccess:
+        """Every subject with its rights on a thing. Raises ThingNotAccessible, PolicyNotAccessible."""
+        asking = Asking(self._registry, asker)
+
+        def ask() -> ThingAccess:
+            document = self._registry.held_now("thing", thing_id).document
+            if document is None:
+                raise things.ThingNotAccessible(thing_id=thing_id)
+            policy_id, namespace = document["policyId"], split_id(thing_id)[0]
+            permits = self._registry.rights.permits(None, policy_id, asker, namespace)
+            if permits is None or not permits.may_partly("thing", (), "READ"):
+                raise things.ThingNotAccessible(thing_id=thing_id)
+            whole = asking.policy(policy_id)
+            found = explain.access(whole, document, asking.may_read, namespace=namespace, now=self._registry.clock())
+            return ThingAccess(thing_id, policy_id, found)
+
+        return await self._registry.known(ask)
+
+    async def _guards(self, thing_ids: list[str]) -> dict[str, str | None]:
+        """The policy id of each thing; None where there is no thing."""
+        await self._registry.bring("thing", thing_ids)
+        return await self._registry.known(lambda: {id_: self._guard(id_) for id_ in thing_ids})
+
+    def _guard(self, thing_id: str) -> str | None:
+        document = self._registry.held_now("thing", thing_id).document
+        return None if document is None else document["policyId"]
+
+    async def _permits(self, policy_id: str, subjects: tuple[str, ...], namespace: str | None) -> Permits | None:
+        return await self._registry.known(lambda: self._registry.rights.permits(None, policy_id, subjects, namespace))
+
+
+def _named(whole: EffectivePolicy, asking: Asking, sent: str = "") -> EffectivePolicy:
+    """What of a policy may be named to the asker; he knows the entries of the policy that he has `sent`."""
+    kept = [entry for entry in whole.entries if entry.policy_id == sent or explain.may_name(entry, asking.may_read)]
+    return EffectivePolicy(whole.policy_id, tuple(kept), whole.documents)
+
+
+class Scan:
+    """Finds the things of a policy by looking at all things of the registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        """`registry` has the things."""
+        self._registry = registry
+
+    async def things_of(self, subjects: tuple[str, ...], policy_id: str) -> list[str]:
+        """The ids, sorted, of things that the caller may see."""
+        found: list[str] = []
+        after = ""
+        while page := await self._registry.things(subjects, after, PAGE):
+            found.extend(held.id for held in page if held.document and held.document.get("policyId") == policy_id)
+            after = page[-1].id
+        return found

@@ -1,0 +1,108 @@
+"""Why a policy refused a command: what decided, what is missing and who could give it, put into the refusal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from skerry import pointer
+from skerry.ids import split_id
+from skerry_policies import explain
+from skerry_policies.actions import ActionNotAllowed, action_of
+from skerry_policies.explain import Explanation, Right
+from skerry_policies.policy import PolicyNotAccessible
+from skerry_registry.asking import Asking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from skerry.errors import SkerryError
+    from skerry.signals import Command, Path
+    from skerry_registry.registry import Registry
+
+LEAVES = 25
+"""Parts of one change that are looked at for what is missing."""
+
+
+class Reasons:
+    """Knows why the policies of a registry refuse."""
+
+    def __init__(self, registry: Registry) -> None:
+        """`registry` has refused."""
+        self._registry = registry
+
+    async def attach(self, command: Command, error: SkerryError) -> None:
+        """Put `why` into a refusal, where it is the policy's and the caller may read the policy."""
+        why = await self._registry.known(lambda: self._why(command, error))
+        if why is not None:
+            error.facts["why"] = why
+
+    def _why(self, command: Command, error: SkerryError) -> Explanation | None:
+        """The reason of a refusal; None where no policy refused, or the caller may not read the one that did."""
+        rights, asking = self._registry.rights, Asking(self._registry, command.subjects)
+        policy_id, namespace = command.id, None
+        if command.kind == "thing":
+            document = self._registry.held_now("thing", command.id).document
+            if document is None:
+                return None
+            policy_id, namespace = document["policyId"], split_id(command.id)[0]
+        try:
+            whole = asking.policy(policy_id)
+        except PolicyNotAccessible:
+            return None
+        permits = rights.permits(None, policy_id, command.subjects, namespace)
+        permission = "EXECUTE" if isinstance(error, ActionNotAllowed) else "WRITE"
+        if permits is None or (permission == "WRITE" and action_of(command.path) is not None):
+            return None
+        lacking = [path for path in _touched(command) if not permits.may(command.kind, path, permission)]
+        reasons = [
+            explain.explain(
+                whole,
+                command.subjects,
+                Right(f"{command.kind}:{pointer.write(path)}", permission),
+                asking.may_read,
+                namespace=namespace,
+                now=self._registry.clock(),
+            )
+            for path in lacking[:LEAVES]
+        ]
+        return _together(reasons)
+
+
+def _touched(command: Command) -> Iterable[Path]:
+    """The paths that a command must have permission for: of a merge, its leaves."""
+    if command.verb != "merge" or not isinstance(command.value, dict) or not command.value:
+        return [command.path]
+    found: list[Path] = []
+    waiting: list[tuple[Path, Any]] = [(command.path, command.value)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict) and value and not any(key.startswith("{{") for key in value):
+            waiting.extend(((*path, key), member) for key, member in reversed(value.items()))
+        else:
+            found.append(path)
+    return found
+
+
+def _together(reasons: Sequence[Explanation]) -> Explanation | None:
+    """One explanation of several refusals: all that decided and is missing, and who could give everything."""
+    if not reasons:
+        return None
+    if len(reasons) == 1:
+        return reasons[0]
+    givers = [giver for giver in reasons[0].could_be_granted_by if all(giver in r.could_be_granted_by for r in reasons)]
+    return Explanation(
+        granted=False,
+        partly=any(reason.partly for reason in reasons),
+        decided_by=_once(rule for reason in reasons for rule in reason.decided_by),
+        missing=_once(right for reason in reasons for right in reason.missing),
+        could_be_granted_by=givers,
+    )
+
+
+def _once(items: Iterable[Any]) -> list[Any]:
+    """Each item once, in order; no more than an explanation names."""
+    found: list[Any] = []
+    for item in items:
+        if item not in found:
+            found.append(item)
+    return found[: explain.NAMED]
