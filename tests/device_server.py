@@ -15,7 +15,9 @@ from skerry_adapters.dead_letters import DeadLetters
 from skerry_adapters.inlet import Inlet
 from skerry_adapters.sources import DEFAULT_SOURCES, Source
 from skerry_registry.device_rights import ThingRights, keep_current, logins
+from skerry_registry.identities.logins import Identities
 from skerry_registry.registry import Registry
+from skerry_registry.settings import Settings
 from skerry_registry.stores.sqlite import SqliteStore
 from skerry_registry.users import Users
 
@@ -82,6 +84,7 @@ async def farm(
     refusals: list[Refusal] = []
     with closing(DeadLetters(folder)) as letters:
         async with Registry(SqliteStore(folder), clock, lambda: next(ids)) as registry:
+            identities = Identities.of(Settings(data_dir=str(folder)), accounts, clock)
             rights = PolicyRights(Topics(sources), ThingRights(registry))
             keep_current(registry, rights)
             inlet = Inlet(sources, registry.handle_all, letters, clock)
@@ -89,7 +92,7 @@ async def farm(
                 "127.0.0.1",
                 0,
                 take=inlet.take,
-                authenticate=logins(accounts),
+                authenticate=logins(identities),
                 rights=rights,
                 note=refusals.append,
                 clock=clock,

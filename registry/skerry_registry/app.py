@@ -24,14 +24,15 @@ from skerry_adapters.mqtt import Address, MqttClient
 from skerry_adapters.series.ports import SeriesUnavailable
 from skerry_adapters.series.sink import Sink
 from skerry_registry import contradictions, disk, logs
-from skerry_registry.device_rights import ThingRights, keep_current, logins
 from skerry_registry.bulk.progress import Progress
+from skerry_registry.device_rights import ThingRights, keep_current, logins
 from skerry_registry.history import History
 from skerry_registry.http.inside import Inside
 from skerry_registry.http.operations import Gauge
 from skerry_registry.http.series import Timeseries
 from skerry_registry.http.server import run_http
 from skerry_registry.http.site import create_http
+from skerry_registry.identities.logins import Identities
 from skerry_registry.registry import Registry
 from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings, users_path
@@ -121,6 +122,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
     contradictions.check(settings)
     folder = Path(settings.data_dir)
     users = Users.load(users_path(settings), prefix=settings.auth_basic_prefix)
+    identities = await stack.enter_async_context(Identities.of(settings, users, now))
     store = SqliteStore(folder)
     registry = await stack.enter_async_context(
         Registry(
@@ -155,7 +157,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             settings.mqtt_host,
             settings.mqtt_port,
             take=inlet.take,
-            authenticate=logins(users),
+            authenticate=logins(identities),
             rights=_rights_of(registry, settings),
             clock=now,
             folder=folder,
@@ -172,7 +174,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
     await stack.enter_async_context(broker)
     return _Server(
         settings=settings,
-        users=users,
+        identities=identities,
         store=store,
         registry=registry,
         search=search,
@@ -195,7 +197,7 @@ class _Server(Struct, frozen=True, kw_only=True):
     """The open parts, and what they tell about themselves."""
 
     settings: Settings
-    users: Users
+    identities: Identities
     store: SqliteStore
     registry: Registry
     search: Search
@@ -211,7 +213,7 @@ class _Server(Struct, frozen=True, kw_only=True):
         history = History(self.registry, self.series, lambda seconds: self.sink.reach(journal.last, seconds))
         return create_http(
             self.registry,
-            self.users,
+            self.identities,
             self.settings,
             new_id=new_id,
             health=self.health,

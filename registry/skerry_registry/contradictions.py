@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from skerry_registry.identities import creation, issuers, namespaces
 from skerry_registry.settings import Settings, SettingsInvalid, variable
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ def contradictions(settings: Settings) -> Iterator[str]:
         missing = [name for name in ("influx_token", "influx_org", "influx_bucket") if not getattr(settings, name)]
         if missing:
             yield f"influx_url (SKERRY_INFLUX_URL) needs {', '.join(missing)} ({variable(missing[0])} …) as well."
+    yield from issuers.contradictions(settings.oidc_issuers, allow_http=settings.oidc_allow_http)
+    yield from namespaces.contradictions(settings.namespace_access)
+    yield from creation.contradictions("entity_creation_grant", settings.entity_creation_grant)
+    yield from creation.contradictions("entity_creation_revoke", settings.entity_creation_revoke)
+    if settings.auth_status_password == "":
+        yield "auth_status_password is empty, so anybody would know it; leave it out for none."
     names = [source.name for source in settings.sources]
     yield from (
         f"sources: there are two of the name {name!r}." for name in dict.fromkeys(names) if names.count(name) > 1

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from skerry_adapters.broker import Login, NotInMemory
 from skerry_policies.enforcer import Permits
 from skerry_registry.runs import Lacking
-from skerry_registry.users import TooManyLogins
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from skerry_adapters.broker import Authenticate, PolicyRights
     from skerry_registry.heads import Commit
+    from skerry_registry.identities.logins import Identities
     from skerry_registry.registry import Registry
-    from skerry_registry.users import Users
-
-log = logging.getLogger(__name__)
 
 _NOBODY = Permits(())
 
@@ -68,18 +64,13 @@ def keep_current(registry: Registry, rights: PolicyRights) -> None:
     registry.on_settled(settled)
 
 
-def logins(users: Users) -> Authenticate:
-    """Logins at the broker; one is over when the user is gone or has another password, other subjects or other roles."""
+def logins(identities: Identities) -> Authenticate:
+    """Logins at the broker; one is over when it would not be granted any more, as when a token was revoked."""
 
     async def authenticate(name: str, password: str, address: str) -> Login | None:
-        before = users.entry(name)
-        try:
-            caller = await users.verify(name, password, address, bounded=False)
-        except TooManyLogins as error:
-            log.warning("login refused", extra={"user": name, "reason": error.facts["reason"]})
+        session = await identities.verify(name, password, address)
+        if session is None:
             return None
-        if caller is None:
-            return None
-        return Login(name, caller.subjects, caller.roles, lambda: users.entry(name) == before)
+        return Login(name, session.caller.subjects, session.caller.roles, session.holds)
 
     return authenticate

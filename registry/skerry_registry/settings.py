@@ -15,6 +15,9 @@ from msgspec import Meta, Struct
 
 from skerry.errors import SkerryError
 from skerry_adapters.sources import DEFAULT_SOURCES, Source
+from skerry_registry.identities.creation import CreationRule
+from skerry_registry.identities.issuers import Issuer
+from skerry_registry.identities.namespaces import NamespaceRule
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Size = Annotated[int, Meta(gt=0)]
@@ -62,6 +65,40 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auth_pre_authenticated: Annotated[
         bool, Meta(description="Trust the header x-ditto-pre-authenticated. Only behind a proxy that sets it.")
     ] = False
+    auth_devops_subjects: Annotated[
+        tuple[str, ...], Meta(description="Subjects of tokens that may operate the server, as the role devops.")
+    ] = ()
+    auth_status_subjects: Annotated[
+        tuple[str, ...], Meta(description="Subjects of tokens that may see /status, as the role status.")
+    ] = ()
+    auth_status_password: Annotated[
+        str | None,
+        Meta(description="With this password the user devops may see /status and nothing else; none if absent."),
+    ] = None
+    tokens_file: Annotated[
+        str | None, Meta(description="The API tokens as hashes; tokens.json in the data folder if absent.")
+    ] = None
+    oidc_issuers: Annotated[
+        dict[str, Issuer],
+        Meta(description="Issuers of OpenID Connect by the name that their subjects get: see docs/identities.md."),
+    ] = {}
+    oidc_allow_http: Annotated[
+        bool, Meta(description="Let issuers be asked over plain http. Only where nobody can come between.")
+    ] = False
+    oidc_clock_skew: Annotated[
+        int, Meta(ge=0, le=300, description="Seconds by which the clock of an issuer may differ from ours.")
+    ] = 10
+    namespace_access: Annotated[
+        tuple[NamespaceRule, ...],
+        Meta(description="Who may reach which namespaces, whatever policies say: see docs/identities.md."),
+    ] = ()
+    entity_creation_grant: Annotated[
+        tuple[CreationRule, ...],
+        Meta(description="Who may create what; everybody everything without an entry: see docs/identities.md."),
+    ] = ()
+    entity_creation_revoke: Annotated[
+        tuple[CreationRule, ...], Meta(description="Who may not, although an entry above grants it.")
+    ] = ()
     thing_max_bytes: Annotated[Size, Meta(description="Largest thing, as JSON.")] = 102_400
     policy_max_bytes: Annotated[Size, Meta(description="Largest policy, as JSON.")] = 102_400
     bulk_max_rows: Annotated[Size, Meta(description="Rows that one request to /api/2/bulk may have.")] = 1_000_000
@@ -118,7 +155,17 @@ class SettingsInvalid(SkerryError):  # noqa: N818 - a row of the error table, na
     description: ClassVar[str | None] = "See docs/configuration.md, or `skerry check --docs`, for every setting."
 
 
-PATHS = ("data_dir", "users_file")
+PATHS = ("data_dir", "tokens_file", "users_file")
+TABLES: dict[str, type[Struct]] = {
+    "sources": Source,
+    "oidc_issuers": Issuer,
+    "namespace_access": NamespaceRule,
+    "entity_creation_grant": CreationRule,
+    "entity_creation_revoke": CreationRule,
+}
+"""Settings that are tables themselves, and what each holds."""
+LISTS = ("auth_devops_subjects", "auth_status_subjects")
+"""Settings that are several texts; in a variable, with commas between."""
 PREFIX = "SKERRY_"
 _ASIDE = ("SKERRY_CONFIG", "SKERRY_TEST_")
 
@@ -147,6 +194,11 @@ def is_secret(name: str) -> bool:
 def users_path(settings: Settings) -> Path:
     """The file of the users."""
     return Path(settings.users_file) if settings.users_file else Path(settings.data_dir) / "users.json"
+
+
+def tokens_path(settings: Settings) -> Path:
+    """The file of the API tokens."""
+    return Path(settings.tokens_file) if settings.tokens_file else Path(settings.data_dir) / "tokens.json"
 
 
 def variable(name: str) -> str:
@@ -206,15 +258,18 @@ def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, 
 def _text_value(name: str, text: str, *, in_file: bool) -> object:
     if in_file:
         return Path(text).read_text(encoding="utf-8").strip()
-    return json.loads(text) if name == "sources" else text
+    if name in LISTS:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return json.loads(text) if name in TABLES else text
 
 
-def _flat(tree: dict[str, Any]) -> Iterator[tuple[str, str, object]]:
+def _flat(tree: dict[str, Any], within: str = "") -> Iterator[tuple[str, str, object]]:
     for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from ((f"{key}_{table}" if table else key, inner, leaf) for table, inner, leaf in _flat(value))
+        name = f"{within}_{key}" if within else key
+        if isinstance(value, dict) and name not in TABLES:
+            yield from _flat(value, name)
         else:
-            yield "", key, value
+            yield within, key, value
 
 
 def _line(text: str, table: str, key: str) -> str:
@@ -224,7 +279,8 @@ def _line(text: str, table: str, key: str) -> str:
         header = re.match(r"\s*\[+\s*([\w.\s-]+?)\s*\]+", line)
         if header:
             inside = header[1].replace(".", "_")
-            if inside == key and not table:
+            name = f"{table}_{key}" if table else key
+            if inside == name or (name in TABLES and inside.startswith(f"{name}_")):
                 return f":{number}"
         elif inside == table and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line):
             return f":{number}"
@@ -236,9 +292,9 @@ def _convert(name: str, value: object, where: str, problems: list[str], *, stric
         return msgspec.convert(value, _TYPES[name], strict=strict)
     except msgspec.ValidationError as error:
         said = str(error).replace("`", "").replace(" - at $", ", at ")
-        if name == "sources":
+        if name in TABLES:
             unknown = re.search(r"unknown field (\w+)", said)
-            near = _nearest(unknown[1], list(Source.__struct_fields__), str) if unknown else ""
+            near = _nearest(unknown[1], list(TABLES[name].__struct_fields__), str) if unknown else ""
             problems.append(f"{where}: {said.removesuffix('.')}{near}.")
         else:
             shown = "" if is_secret(name) else f", not {json.dumps(value, default=str)}"
@@ -280,7 +336,7 @@ def described() -> list[Described]:
             _in_toml(name),
             variable(name),
             _type_text(hint),
-            "" if name == "sources" or getattr(defaults, name) is None else _default_text(getattr(defaults, name)),
+            "" if name in TABLES or getattr(defaults, name) in {None, ()} else _default_text(getattr(defaults, name)),
             next(meta.description for meta in get_args(hint) if isinstance(meta, Meta) and meta.description),
         )
         for name, hint in _TYPES.items()
@@ -298,6 +354,7 @@ def _type_text(hint: Any) -> str:
         bounds += [meta for meta in get_args(bare) if isinstance(meta, Meta)]
         bare = get_args(bare)[0]
     kinds: dict[Any, str] = {int: "integer", float: "number", bool: "true or false", str: "text", str | None: "text"}
+    kinds[tuple[str, ...]] = "texts"
     text = kinds.get(bare) or (" or ".join(get_args(bare)) if get_origin(bare) is Literal else "tables")
     for meta in bounds:
         for sign, bound in (("≥", meta.ge), (">", meta.gt), ("≤", meta.le)):

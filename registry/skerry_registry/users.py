@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
 import re
 import secrets
-import tempfile
 import time
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ from msgspec import Struct
 from skerry.errors import SkerryError
 from skerry_registry.identities.aside import aside
 from skerry_registry.identities.caller import DEVOPS, Caller
+from skerry_registry.identities.kept_file import Stamp, replace, stamp_of
 from skerry_registry.identities.throttle import Throttle
 
 __all__ = ["DEVOPS", "Caller", "TooManyLogins", "User", "Users"]
@@ -116,7 +115,7 @@ class Users:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)  # OWASP's minimum for argon2id
         self._key = secrets.token_bytes(32)
         self._users: dict[str, User] = {}
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: Stamp | None = None
         self._looked = 0.0
         self._verified: dict[bytes, Caller] = {}
         self._refused: dict[bytes, None] = {}
@@ -286,18 +285,18 @@ class Users:
         if now - self._looked < self._recheck:
             return
         self._looked = now
-        if _stamp(self.path) == self._stamp:
+        if stamp_of(self.path) == self._stamp:
             return
         try:
             self._read()
         except UsersUnreadable as error:
-            self._stamp = _stamp(self.path)
+            self._stamp = stamp_of(self.path)
             log.error("users file not reloaded", extra={"path": str(self.path), "reason": error.facts["reason"]})  # noqa: TRY400 - the reason is the whole story
         else:
             log.info("users file reloaded", extra={"path": str(self.path), "users": len(self._users)})
 
     def _read(self) -> None:
-        stamp = _stamp(self.path)
+        stamp = stamp_of(self.path)
         try:
             users = msgspec.json.decode(self.path.read_bytes(), type=dict[str, User])
         except FileNotFoundError:
@@ -309,33 +308,14 @@ class Users:
         self._take(users, stamp)
 
     def _write(self, users: dict[str, User]) -> None:
-        """Replace the file whole, readable by its owner only."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".new")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(users), indent=2) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self.path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        self._take(users, _stamp(self.path))
+        """Replace the file."""
+        replace(self.path, msgspec.json.format(msgspec.json.encode(users), indent=2) + b"\n")
+        self._take(users, stamp_of(self.path))
 
-    def _take(self, users: dict[str, User], stamp: tuple[int, int, int] | None) -> None:
+    def _take(self, users: dict[str, User], stamp: Stamp | None) -> None:
         self._users, self._stamp = users, stamp
         self._verified.clear()
         self._refused.clear()
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when the file is written or replaced."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 def _keep(memory: dict[K, V], key: K, value: V, limit: int) -> None:

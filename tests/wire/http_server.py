@@ -15,6 +15,7 @@ from msgspec import structs
 from skerry_registry.bulk.progress import Progress
 from skerry_registry.http import create_http, run_http
 from skerry_registry.http.inside import Inside
+from skerry_registry.identities.logins import Identities
 from skerry_registry.registry import Registry
 from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings
@@ -27,10 +28,11 @@ START = 1_700_000_000_000_000
 class Served:
     """A running server: its base URL, port, users and registry, and clients of it."""
 
-    def __init__(self, port: int, users: Users, registry: Registry) -> None:
+    def __init__(self, port: int, identities: Identities, registry: Registry) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self.users = users
+        self.identities = identities
+        self.users = identities.users
         self.registry = registry
 
     def client(self, name: str | None = "ditto", **more: Any) -> httpx.AsyncClient:
@@ -97,15 +99,16 @@ async def served(folder: Path, *, settings: Settings | None = None, **more: Any)
     more.setdefault("progress", Progress(None, clock))
     more.setdefault("health", lambda: {"status": "UP", "journal": {"last": registry.journal.last}})
     more.setdefault("inside", inside_of(settings, registry, store))
-    async with registry, Search(registry, store) as search:
-        app = create_http(registry, users, settings, new_id=new_id, search=search, **more)
+    identities = Identities.of(structs.replace(settings, data_dir=str(folder)), users, clock)
+    async with identities, registry, Search(registry, store) as search:
+        app = create_http(registry, identities, settings, new_id=new_id, search=search, **more)
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(run_http(app, settings, lambda _, number: port.set_result(number)))
         done, _ = await asyncio.wait({port, serving}, return_when=asyncio.FIRST_COMPLETED)
         if serving in done:
             await serving
         try:
-            yield Served(port.result(), users, registry)
+            yield Served(port.result(), identities, registry)
         finally:
             serving.cancel()
             await asyncio.wait({serving})

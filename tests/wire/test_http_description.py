@@ -12,6 +12,7 @@ from skerry_registry.http.answer import of_json
 from skerry_registry.http.openapi import document
 from skerry_registry.http.parameters import PARAMETERS, SCHEMAS
 from skerry_registry.http.routes import ROUTES, allowed
+from skerry_registry.identities.logins import Identities
 from skerry_registry.registry import Registry
 from skerry_registry.settings import Settings
 from skerry_registry.stores.memory import MemoryStore
@@ -20,8 +21,8 @@ from wire.http_server import inside_of, served
 
 PAGE = Path(http.__file__).parents[1] / "page"
 MOUNTED = (
-    "/api/2/search/things",
     "/api/2/bulk",
+    "/api/2/search/things",
     "/api/2/things",
     "/api/2/cloudevents",
     "/devops",
@@ -38,7 +39,7 @@ async def nothing(request: object) -> None:
 def application(tmp_path: Path) -> Litestar:
     return http.create_http(
         None,
-        Users(tmp_path / "none.json"),
+        Identities.of(Settings(data_dir=str(tmp_path)), Users(tmp_path / "none.json"), int),
         Settings(),
         new_id=lambda: "id",
         health=dict,

@@ -102,4 +102,8 @@ def _without_login(value: object) -> object:
     if isinstance(value, str) and "://" in value and "@" in value:
         scheme, _, rest = value.partition("://")
         return f"{scheme}://(login)@{rest.rpartition('@')[2]}"
-    return [source.name for source in value] if isinstance(value, tuple) else value
+    if isinstance(value, dict):
+        return list(value)
+    if isinstance(value, tuple):
+        return [getattr(entry, "name", entry) for entry in value]
+    return value

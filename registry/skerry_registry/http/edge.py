@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import itertools
 import logging
 from collections.abc import Callable, Sequence
@@ -18,9 +16,11 @@ from skerry.errors import SkerryError
 from skerry.signals import NewId
 from skerry_registry.http.answer import Answer, Header, of_error, send_answer, send_early
 from skerry_registry.http.errors import ApiVersionNotSupported, AuthenticationFailed
-from skerry_registry.http.operations import require_devops
+from skerry_registry.http.operations import require_devops, require_status
 from skerry_registry.http.request import Request, Room
-from skerry_registry.users import Caller, Users
+from skerry_registry.identities.caller import Caller
+from skerry_registry.identities.logins import Identities
+from skerry_registry.identities.namespaces import NamespaceRules, headers_of
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ PUBLIC = {
     *(b"/apidoc", b"/apidoc/", b"/apidoc/2", b"/apidoc/apidoc.css", b"/apidoc/apidoc.js"),
 }
 """Paths without a login."""
-OPERATIONS = (b"/metrics", b"/devops")
+OPERATIONS = (b"/metrics", b"/devops", b"/api/2/connections")
+STATUS = (b"/status", b"/overall/status", b"/stats")
 METHODS = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
 EXPOSED = (
     b"correlation-id, response-required, dry-run, channel, etag, ditto-originator, requested-acks, timeout, location,"
@@ -48,21 +49,21 @@ class Edge:
     def __init__(
         self,
         routes: ASGIApp,
-        users: Users,
+        identities: Identities,
         new_id: NewId,
         measure: Measure,
         *,
         cors_origins: str = "",
-        trust_pre_authenticated: bool = False,
+        namespaces: NamespaceRules | None = None,
     ) -> None:
-        """`cors_origins`: comma separated, or `*`."""
+        """`cors_origins`: comma separated, or `*`; `namespaces`: the rules on who may reach which."""
         self._routes = routes
-        self._users = users
+        self._identities = identities
+        self._namespaces = namespaces
         self._run = new_id()
         self._numbers = itertools.count(1)
         self._measure = measure
         self._origins = {origin.strip() for origin in cors_origins.split(",") if origin.strip()}
-        self._trust = trust_pre_authenticated
         self._room = Room()
         self._running: set[asyncio.Task[Any] | None] = set()
 
@@ -108,7 +109,7 @@ class Edge:
             if request.method == "OPTIONS":
                 await send_answer(self._preflight(request), reply.send)
                 return
-            await self._login(request)
+            await self._login(request, scope)
             scope["skerry"] = request  # type: ignore[typeddict-unknown-key]
             await self._routes(scope, request.receive, reply.send)
         except SkerryError as error:
@@ -143,40 +144,34 @@ class Edge:
                 headers.append((b"access-control-allow-headers", asked.encode()))
         return Answer(204, b"", tuple(headers))
 
-    async def _login(self, request: Request) -> None:
+    async def _login(self, request: Request, scope: Scope) -> None:
         """Find out who asks. Raises AuthenticationFailed where a login is needed and missing."""
         path = request.path
         if path.startswith(b"/api/") and not path.startswith(b"/api/2") and len(path) > len(b"/api/"):
             raise ApiVersionNotSupported(version=path.split(b"/")[2].decode("latin-1"))
-        request.caller = await self._caller(request)
-        if path in PUBLIC:
-            return
-        if request.caller is None:
-            raise AuthenticationFailed(headers=challenge("Skerry"))
         if path.startswith(OPERATIONS):
+            request.caller = await self._identities.operator(request.edge, request.client)
             require_devops(request.caller)
+        elif path.startswith(STATUS):
+            request.caller = await self._identities.observer(request.edge, request.client)
+            require_status(request.caller)
+        else:
+            request.caller = await self._caller(request, public=path in PUBLIC)
+        if self._namespaces and request.caller is not None:
+            request.reach = self._namespaces.reach(request.caller, headers_of(scope["headers"]))
 
-    async def _caller(self, request: Request) -> Caller | None:
-        if self._trust and (trusted := request.edge.get("x-ditto-pre-authenticated")):
-            subjects = tuple(subject.strip() for subject in trusted.split(",") if subject.strip())
-            if subjects:
-                return Caller(subjects[0], subjects)
-        given = request.edge.get("authorization")
-        if given is None:
-            return None
-        key = self._users.key(given.encode())
-        if (caller := self._users.known(key)) is not None:
-            return caller
-        scheme, _, token = given.partition(" ")
-        if scheme.lower() != "basic":
-            return None
+    async def _caller(self, request: Request, *, public: bool) -> Caller | None:
+        """Who asks; what anybody may see, one may see with a token that is no good as well."""
         try:
-            name, colon, password = base64.b64decode(token.strip(), validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return None
-        if not colon:
-            return None
-        return await self._users.verify(name, password, request.client, alias=key)
+            caller = await self._identities.identify(request.edge, None, request.client)
+        except AuthenticationFailed as error:
+            if public:
+                return None
+            error.headers.update(challenge("Skerry"))
+            raise
+        if caller is None and not public:
+            raise AuthenticationFailed(headers=challenge("Skerry"))
+        return caller
 
 
 def challenge(realm: str) -> dict[str, str]:

@@ -4,15 +4,7 @@
 from __future__ import annotations
 
 from skerry.errors import SkerryError
-
-
-class AuthenticationFailed(SkerryError):
-    """Nobody, or somebody whose password is wrong."""
-
-    code = "gateway:authentication.failed"
-    status = 401
-    message = "You are not logged in as anybody this server knows."
-    description = "Send a user name and password with HTTP Basic. `skerry user add NAME` makes a user."
+from skerry_registry.identities.refusals import AuthenticationFailed as AuthenticationFailed  # noqa: PLC0414 - it is one of the edge's too
 
 
 class DuplicateHeader(SkerryError):

@@ -17,7 +17,7 @@ from skerry.signals import Json
 from skerry_registry.http.answer import encode
 from skerry_registry.http.errors import AuthenticationFailed
 from skerry_registry.http.request import Request
-from skerry_registry.users import DEVOPS, Caller
+from skerry_registry.identities.caller import DEVOPS, STATUS, Caller
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 
@@ -128,6 +128,15 @@ def require_devops(caller: Caller | None) -> None:
         raise AuthenticationFailed(
             headers={"www-authenticate": 'Basic realm="Skerry operations", charset="UTF-8"'},
             description="This needs a user with the role devops: `skerry user add NAME --role devops`.",
+        )
+
+
+def require_status(caller: Caller | None) -> None:
+    """Raise AuthenticationFailed unless the caller may see how the server is."""
+    if caller is None or not (caller.has(DEVOPS) or caller.has(STATUS)):
+        raise AuthenticationFailed(
+            headers={"www-authenticate": 'Basic realm="Skerry status", charset="UTF-8"'},
+            description="This needs a user with the role status or devops, or devops with auth_status_password.",
         )
 
 

@@ -265,6 +265,11 @@ class Request:
         return "transfer-encoding" in self.edge or not length.isdigit() or int(length) > BODY_SMALL
 
     @property
+    def where(self) -> str:
+        """From where it comes, as the audit trail has it."""
+        return f"http {self.client}"
+
+    @property
     def origin(self) -> str:
         """Scheme and host as the client wrote them (a proxy in front may tell of TLS)."""
         scheme = self.edge.get("x-forwarded-proto", self.scheme)

@@ -20,22 +20,28 @@ from skerry_registry.http.answer import Answer, of_error
 from skerry_registry.http.bulk import Bounds, Bulk
 from skerry_registry.http.cloudevents import CloudEvents
 from skerry_registry.http.devops import Devops
-from skerry_registry.http.door import Door
 from skerry_registry.http.edge import Edge, answer_in
 from skerry_registry.http.errors import MethodNotAllowed, RequestInvalid, RouteNotFound
 from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.inside import Inside
 from skerry_registry.http.operations import Gauge, Health, Measures, operations
 from skerry_registry.http.pages import pages
-from skerry_registry.http.policies import Policies
+from skerry_registry.http.permissions import Permissions
+from skerry_registry.http.policies import Policies, Question
+from skerry_registry.http.policy_listing import PolicyListing
 from skerry_registry.http.request import ClientGone, Request
 from skerry_registry.http.routes import allowed
-from skerry_registry.http.status import status_routes
 from skerry_registry.http.search import Searching
+from skerry_registry.http.status import status_routes
 from skerry_registry.http.things import Things
+from skerry_registry.identities.logins import Identities
+from skerry_registry.identities.namespaces import NamespaceRules
+from skerry_registry.inquiries import Inquiries, Scan
+from skerry_registry.policy_list import PolicyList
+from skerry_registry.reasons import Reasons
+from skerry_registry.registry import Registry
 from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings
-from skerry_registry.users import Users
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +50,8 @@ Serving = Callable[[Request, Send], Awaitable[None]]
 
 
 def create_http(
-    door: Door,
-    users: Users,
+    door: Registry,
+    identities: Identities,
     settings: Settings,
     *,
     new_id: NewId,
@@ -62,11 +68,19 @@ def create_http(
     `history` answers below /api/2/timeseries; `inside` is what operators see; `page_folder` holds the page at `/`.
     """
     measures = Measures(gauges)
-    exchange = Exchange(door, max_bytes=max(settings.thing_max_bytes, settings.policy_max_bytes))
+    largest = max(settings.thing_max_bytes, settings.policy_max_bytes)
+    exchange = Exchange(door, max_bytes=largest, reasons=Reasons(door))
+    permissions = Permissions(exchange, Inquiries(door, Scan(door).things_of))
     searching = Searching(exchange, search)
-    things = Things(exchange, new_id, searching)
-    policies = Policies(exchange, new_id, {})
+    things = Things(exchange, new_id, searching, permissions.access)
+    questions: dict[str, Question] = {
+        "policies": PolicyListing(exchange, PolicyList(door)).answer,
+        "explain": permissions.explain,
+        "simulate": permissions.simulate,
+    }
+    policies = Policies(exchange, new_id, questions)
     mounts = [_mount("/api/2/things", things.answer), _mount("/api/2/policies", policies.answer)]
+    mounts.append(_mount("/api/2/checkPermissions", permissions.check))
     mounts.append(_mount("/api/2/cloudevents", CloudEvents(door, max_bytes=settings.message_max_bytes).answer))
     mounts.append(_mount("/api/2/search/things", searching.answer))
     if inside is not None:
@@ -84,11 +98,11 @@ def create_http(
     )
     app.asgi_handler = Edge(
         app.asgi_handler,
-        users,
+        identities,
         new_id,
         measures.note,
         cors_origins=settings.cors_origins,
-        trust_pre_authenticated=settings.auth_pre_authenticated,
+        namespaces=NamespaceRules(settings.namespace_access, identities.clock),
     )
     return app
 

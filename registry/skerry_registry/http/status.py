@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from skerry_registry import levels
 from skerry_registry.http.inside import INSTANCE, Inside
-from skerry_registry.http.operations import asking, json, require_devops
+from skerry_registry.http.operations import asking, json, require_status
 
 Asked = LitestarRequest[Any, Any, Any]
 
@@ -23,36 +23,36 @@ def status_routes(inside: Inside) -> list[HTTPRouteHandler]:
 
     @get(["/status", "/overall/status"])
     async def status(request: Asked) -> Response[bytes]:
-        require_devops(asking(request).caller)
+        require_status(asking(request).caller)
         return json(200, {service: {INSTANCE: _machine()} for service in levels.SERVICES})
 
     @get(["/status/health", "/overall/status/health"])
     async def health(request: Asked) -> Response[bytes]:
-        require_devops(asking(request).caller)
+        require_status(asking(request).caller)
         found = inside.health()
         up = found["status"] == "UP"
         return json(200 if up else 503, {"label": "roles", "status": found["status"], "children": _parts(found)})
 
     @get(["/status/cluster", "/overall/status/cluster"])
     async def cluster(request: Asked) -> Response[bytes]:
-        require_devops(asking(request).caller)
+        require_status(asking(request).caller)
         return json(200, _cluster())
 
     @get("/stats/things")
     async def things(request: Asked) -> Response[bytes]:
-        require_devops(asking(request).caller)
+        require_status(asking(request).caller)
         return json(200, {"hotThings": sum(inside.hot().values())})
 
     @get("/stats/things/details")
     async def details(request: Asked) -> Response[bytes]:
-        require_devops(asking(request).caller)
+        require_status(asking(request).caller)
         hot = inside.hot()
         named = request.query_params.getall("namespace", [])
         return json(200, {"thingsNamespacesHotness": {key: hot.get(key, 0) for key in named} if named else hot})
 
     @get("/stats/search")
     async def search(request: Asked) -> Response[bytes]:
-        require_devops(asking(request).caller)
+        require_status(asking(request).caller)
         return json(200, {"allThingsCount": await inside.count("thing")})
 
     return [status, health, cluster, things, details, search]

@@ -95,7 +95,7 @@ def contradictions(issuers: Mapping[str, Issuer], *, allow_http: bool) -> Iterat
                 yield f"{where}: {address} is also an issuer of {owner[address]}; keep it in one."
             yield from (f"{where}: {problem}" for problem in _address_problems(address, allow_http=allow_http))
         for template in (*issuer.auth_subjects, *issuer.prerequisite_conditions):
-            yield from (f"{where}: {problem}" for problem in problems_of(template, frozenset({"jwt"})))
+            yield from (f"{where}: {problem}" for problem in problems_of(template, ("jwt",)))
 
 
 def _address_problems(address: str, *, allow_http: bool) -> Iterator[str]:
