@@ -65,8 +65,8 @@ def telemetry(revision: int, observed: int, digest: int, name: str = "demo:T1") 
     )
 
 
-def deleted(revision: int, name: str = "demo:T1") -> Event:
-    return Event(kind="thing", id=name, action="deleted", revision=revision, timestamp=1_000 + revision)
+def deleted(revision: int, name: str = "demo:T1", path: tuple[str, ...] = ()) -> Event:
+    return Event(kind="thing", id=name, action="deleted", revision=revision, timestamp=1_000 + revision, path=path)
 
 
 async def test_an_empty_store_has_nothing(store):
@@ -187,6 +187,12 @@ async def test_deleted_entities_are_gone_and_their_revisions_go_on(store):
         await store.append([created(revision=1)])
     await store.append([created(revision=3)])
     assert await store.ids("thing", "", 10) == ["demo:T1", "demo:T2"]
+
+
+async def test_an_entity_stays_when_a_part_of_it_is_deleted(store):
+    await store.append([created(), merged(2), deleted(3, path=("attributes", "name"))])
+    assert await store.ids("thing", "", 10) == ["demo:T1"]
+    assert await store.count("thing") == 1
 
 
 async def test_ids_come_sorted_in_pages(store):

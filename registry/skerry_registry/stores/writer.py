@@ -177,7 +177,7 @@ class Writer:
                 if known.entity == 0:
                     entity += 1
                     known.entity = entity
-                if event.action in {"created", "deleted"} or event.revision == 1:
+                if event.revision == 1 or (not event.path and event.action in {"created", "deleted"}):
                     births.append((known.entity, event.kind, event.id, int(event.action != "deleted")))
                 digest = None if event.digest is None else signed(event.digest)
                 rows += (number, known.entity, event.revision, event.timestamp, event.observed, digest, text)
