@@ -11,8 +11,8 @@ from msgspec import Struct
 class Inbound(Struct, frozen=True, kw_only=True):
     """One PUBLISH as it arrived. `mid`: the packet id (0 at QoS 0); `redelivered`: its DUP flag.
 
-    `subjects`, `client` and `address`: whom the device is authenticated as, its client id, and where it is; empty on an
-    external broker, which hides the publisher.
+    `subjects` and `client`: whom the device is authenticated as, and its client id; empty on an external broker, which
+    hides the publisher. `origin`: from where it comes, for the audit trail.
     `response_topic` and `correlation`: MQTT 5's, None without.
     """
 
@@ -24,7 +24,7 @@ class Inbound(Struct, frozen=True, kw_only=True):
     retained: bool = False
     subjects: tuple[str, ...] = ()
     client: str = ""
-    address: str = ""
+    origin: str = "mqtt"
     response_topic: str | None = None
     correlation: bytes | None = None
 

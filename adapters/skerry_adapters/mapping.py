@@ -122,7 +122,7 @@ def compile_source(source: Source, limit: int) -> Inbounder:
 
 def _ditto(source: Source) -> Inbounder:
     def command(message: Inbound, _now: Micros) -> Command:
-        made = protocol.command_from(message.payload, message.subjects or source.subjects)
+        made = protocol.command_from(message.payload, message.subjects or source.subjects, message.origin)
         if not message.qos:
             return made
         return structs.replace(made, digest=delivery(source.name, message), redelivered=message.redelivered)
@@ -201,6 +201,7 @@ class _Telemetry:
             observed=observed,
             digest=digest,
             redelivered=message.redelivered,
+            origin=message.origin,
         )
 
     def target(self, topic: str, payload: dict[str, Json]) -> tuple[str, Path]:

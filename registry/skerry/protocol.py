@@ -73,7 +73,7 @@ class Ack(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def command_from(envelope: bytes | str | dict[str, Any], subjects: tuple[str, ...]) -> Command:
+def command_from(envelope: bytes | str | dict[str, Any], subjects: tuple[str, ...], origin: str = "") -> Command:
     """The command in an envelope; its topic is kept for the response. Raises SkerryError for what is no command."""
     members = _members(envelope)
     text = _text(members, "topic")
@@ -101,6 +101,7 @@ def command_from(envelope: bytes | str | dict[str, Any], subjects: tuple[str, ..
         value=value,
         headers=found,
         topic=text,
+        origin=origin,
     )
 
 

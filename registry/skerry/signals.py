@@ -29,6 +29,7 @@ class Command(Struct, frozen=True, kw_only=True):
     came in (if-match, condition, put-metadata, correlation-id ...). `observed`: when the device saw the values of a
     telemetry change. `digest`: 64 bits that identify one delivery (see `Registry`); `redelivered`: the broker marked it so.
     `topic`: the Ditto Protocol topic it came with, which its response repeats. A read's field selector is the header `fields`.
+    `origin`: from where it came, for the audit trail: `http 10.0.0.7`, `mqtt client-7 10.0.0.7`; empty leaves no trace.
     """
 
     verb: Verb
@@ -42,6 +43,16 @@ class Command(Struct, frozen=True, kw_only=True):
     digest: int | None = None
     redelivered: bool = False
     topic: str | None = None
+    origin: str = ""
+
+
+class By(Struct, frozen=True, array_like=True):
+    """Who made a change: the default subject, from where, and under which policy and revision it had the right to."""
+
+    subject: str
+    origin: str
+    policy_id: str = ""
+    policy_revision: int = 0
 
 
 class Event(Struct, kw_only=True, omit_defaults=True):
@@ -49,7 +60,7 @@ class Event(Struct, kw_only=True, omit_defaults=True):
 
     `value`: the new value at `path` (created, modified), the merge patch (merged), nothing (deleted). `late`: telemetry
     older than what the twin shows already, a patch at `path` that history takes and the twin does not. `metadata`: the
-    whole new `_metadata` of the thing where the change touched it.
+    whole new `_metadata` of the thing where the change touched it. `by`: for the audit trail only, never told; not of telemetry.
     """
 
     kind: Kind
@@ -64,6 +75,7 @@ class Event(Struct, kw_only=True, omit_defaults=True):
     late: Json | UnsetType = UNSET
     digest: int | None = None
     metadata: Json | UnsetType = UNSET
+    by: By | None = None
     number: int = 0
 
 

@@ -9,7 +9,7 @@ from msgspec import UNSET, structs
 
 from skerry import parts, things
 from skerry.preconditions import CONDITIONAL
-from skerry.signals import Command, Decision, Response
+from skerry.signals import By, Command, Decision, Response
 from skerry.substitution import substituted
 from skerry_policies import actions, policy
 from skerry_registry import creation, guarded
@@ -219,6 +219,8 @@ class Deciding:
         command = _without_special(command, value, policyId=birth.policy_id)
         decision = things.decide(entry.head, command, now, self._thing_limit)
         if made is not None and made.event is not None and decision.event is not None:
+            if command.origin:
+                made.event.by = self._by(run, command, guard.head, made.event)
             self._add(run, guard, made.event)
         return self._take(run, entry, command, decision)
 
@@ -232,11 +234,26 @@ class Deciding:
         if event is None:
             run.depend(entry.commit)
             return decision.response
+        if command.origin and not is_telemetry(command):
+            event.by = self._by(run, command, entry.head, event)
         commit = self._add(run, entry, event)
         if command.digest is not None:
             observed = command.observed
             self._deliveries.begin(command.digest if observed is None else (observed, command.digest), commit)
         return decision.response
+
+    def _by(self, run: Run, command: Command, before: Held, event: Event) -> By:
+        """Who makes the change, and the policy and revision that let them; revision 0: it is made with this very change."""
+        policy_id = event.id
+        if event.kind == "thing":
+            document = before.document or event.value
+            assert isinstance(document, dict)
+            policy_id = document["policyId"]
+        entry = self._heads.find(("policy", policy_id))
+        revision = 0
+        if entry is not None:
+            revision = (entry.head if entry.key in run.changed else entry.held).revision
+        return By(command.subjects[0] if command.subjects else "", command.origin, policy_id, revision)
 
     def _add(self, run: Run, entry: Entry, event: Event) -> Commit:
         """Put an event on the entry's head and into the run's commit."""
@@ -272,6 +289,11 @@ class Deciding:
         if known is None:
             raise Lacking(deliveries=True)
         return known
+
+
+def is_telemetry(command: Command) -> bool:
+    """Whether it is what devices send all the time: features over MQTT."""
+    return command.path[:1] == ("features",) and command.origin.startswith("mqtt")
 
 
 def _make_policy(held: Held, birth: creation.Birth, command: Command, now: Micros, limit: int) -> Decision:

@@ -71,6 +71,6 @@ def logins(identities: Identities) -> Authenticate:
         session = await identities.verify(name, password, address)
         if session is None:
             return None
-        return Login(name, session.caller.subjects, session.caller.roles, session.holds)
+        return Login(session.caller.name, session.caller.subjects, session.caller.roles, session.holds)
 
     return authenticate

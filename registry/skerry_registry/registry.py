@@ -32,8 +32,15 @@ T = TypeVar("T")
 Settled: TypeAlias = "Callable[[Commit], None]"
 """Told of a commit that is durable: `events`, and in `changes` the entry (its `held` is the new state) of each. Must not raise."""
 
+Refused: TypeAlias = "Callable[[Command, SkerryError], None]"
+"""Told of a command that was refused for want of rights, and of the answer. Must not raise."""
+
 SWEEP_SECONDS = 60.0
 """How often old events are looked for."""
+
+FORBIDDEN = 403
+HIDDEN = {"things:thing.notfound", "policies:policy.notfound"}
+"""Codes that hide from a caller that there is something."""
 
 PAGE = 100
 """How many things at least are looked at together for those that a caller may see."""
@@ -96,10 +103,15 @@ class Registry:
         self._loading: dict[Key, asyncio.Task[None]] = {}
         self._claims: dict[Key, asyncio.Future[None]] = {}
         self._settled: list[Settled] = []
+        self._refused: list[Refused] = []
 
     def on_settled(self, note: Settled) -> None:
         """Have every commit told, in order, at the moment it becomes visible and before anybody is answered."""
         self._settled.append(note)
+
+    def on_refused(self, note: Refused) -> None:
+        """Have every command told that a policy refuses, also where the answer hides that the entity is there."""
+        self._refused.append(note)
 
     async def __aenter__(self) -> Self:
         """Open the store, bring lagging snapshots up to date, start the background work."""
@@ -320,6 +332,9 @@ class Registry:
                 if entry is not None and command.verb != "retrieve":
                     run.depend(entry.commit)
                 answers.append(error.with_traceback(None))
+                if self._refused and run.way != "rehearsed" and _is_refusal(error, entry):
+                    for note in self._refused:
+                        note(command, error)
             run.next += 1
         return None
 
@@ -423,6 +438,13 @@ def _blamed(run: Run, error: Exception) -> list[Response | SkerryError]:
     problem = error if isinstance(error, SkerryError) else SkerryError()
     culprit = problem.facts.get("id") if isinstance(problem, EventNotStorable) else None
     return [problem if culprit in {None, command.id} else NotDone() for command in run.commands]
+
+
+def _is_refusal(error: SkerryError, entry: Entry | None) -> bool:
+    """Whether it is for want of rights: said so, or hidden behind a 404 for an entity that is there."""
+    if error.status == FORBIDDEN:
+        return True
+    return error.code in HIDDEN and entry is not None and entry.held.document is not None
 
 
 def _policies_of_new(commands: Iterable[Command]) -> Iterator[Key]:

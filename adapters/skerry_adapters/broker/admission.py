@@ -49,8 +49,9 @@ async def admit(connection: Connection, packet: Connect) -> Reason | None:  # no
     )
     expiry = min(wanted, broker.limits.session_seconds)
     client_id = packet.client_id or f"auto-{secrets.token_hex(8)}"
-    session, present = broker.enter(connection, packet.username, client_id, clean=packet.clean, expiry=expiry)
+    session, present = broker.enter(connection, login.name, client_id, clean=packet.clean, expiry=expiry)
     session.login, session.address = login, connection.address
+    session.origin = f"mqtt {client_id} {connection.address}"
     session.verdicts = broker.rights.verdicts(login)
     connection.largest = properties.get("maximum_packet_size", connection.largest)
     session.attach(connection, properties.get("receive_maximum", 65_535))

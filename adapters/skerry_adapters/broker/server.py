@@ -423,7 +423,7 @@ def _inbound(_: Connection | None, session: Session, packet: Publish, topic: str
         redelivered=packet.dup,
         subjects=session.verdicts.subjects,
         client=session.client_id,
-        address=session.address,
+        origin=session.origin,
         response_topic=properties.get("response_topic"),
         correlation=properties.get("correlation_data"),
     )

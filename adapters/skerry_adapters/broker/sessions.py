@@ -145,6 +145,7 @@ class Session:
         self.client_id = client_id
         self.login: Login | None = None
         self.address = ""
+        self.origin = "mqtt"
         self.verdicts = Verdicts()
         self.expiry = 0
         self.left: Micros | None = None

@@ -76,11 +76,11 @@ class Lines:
             yield self._number, line
 
 
-def read(number: int, line: bytes | RowTooLarge, subjects: tuple[str, ...]) -> Row:
+def read(number: int, line: bytes | RowTooLarge, subjects: tuple[str, ...], origin: str = "") -> Row:
     """The row with its command, under the rights of these subjects."""
     if isinstance(line, RowTooLarge):
         return Row(number, b"", line)
     try:
-        return Row(number, line, command_from(line, subjects))
+        return Row(number, line, command_from(line, subjects, origin))
     except SkerryError as error:
         return Row(number, line, error)

@@ -20,11 +20,21 @@ from skerry_registry.bulk.rows import Lines, Row, read
 from skerry_registry.http.answer import VERSION, encode, of_error
 from skerry_registry.http.door import Door
 from skerry_registry.http.edge import answer_in
-from skerry_registry.http.errors import BodyLate, BodyTooLarge, MediaTypeUnsupported
+from skerry_registry.http.errors import (
+    BodyLate,
+    BodyTooLarge,
+    MediaTypeUnsupported,
+    MethodNotAllowed,
+    RouteNotFound,
+)
 from skerry_registry.http.outbox import Outbox
 from skerry_registry.http.request import BODY_PATIENCE, ClientGone, Request
+from skerry_registry.http.selection import Selection
+from skerry_registry.identities.namespaces import Reach
+from skerry_registry.identities.refusals import NamespaceNotAccessible
 from skerry_registry.runs import NotDone
 
+PREFIX = b"/api/2/bulk"
 NDJSON = (b"content-type", b"application/x-ndjson")
 TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 BATCH = 100
@@ -65,18 +75,28 @@ class Bounds(NamedTuple):
 class Bulk:
     """Carries uploads out."""
 
-    def __init__(self, door: Door, progress: Progress, bounds: Bounds) -> None:
-        """`progress` remembers the uploads with an Idempotency-Key."""
+    def __init__(self, door: Door, progress: Progress, bounds: Bounds, selection: Selection) -> None:
+        """`progress` remembers the uploads with an Idempotency-Key; `selection` changes what a filter names."""
+        self._selection = selection
         self._door = door
         self._progress = progress
         self._bounds = bounds
 
     async def serve(self, request: Request, send: Send) -> None:
         """Answer one request; what is wrong with it as a whole is told before the first row."""
+        tail = request.path[len(PREFIX) :].removesuffix(b"/")
+        if tail == b"/things":
+            await self._selection.serve(request, send)
+            return
         request.route = "bulk"
         outbox = Outbox(send)
         upload: Upload | None = None
         try:
+            if tail:
+                raise RouteNotFound(path=request.path.decode("latin-1"))
+            if request.method != "POST":
+                path = request.path.decode("latin-1")
+                raise MethodNotAllowed(method=request.method, path=path, allow="POST", headers={"allow": "POST"})
             atomic = _switch(request, "atomic")
             rehearsal = _switch(request, "dry-run")
             _check_type(request)
@@ -141,6 +161,7 @@ class Bulk:
         assert request.caller is not None
         subjects = request.caller.subjects
         lines = Lines(self._bounds.value + ENVELOPE)
+        reach = request.reach
         size = 0
         more = True
         while more:
@@ -155,7 +176,8 @@ class Bulk:
                 )
             found = [*lines.feed(chunk)] if more else [*lines.feed(chunk), *lines.finish()]
             for start in range(0, len(found), BATCH):
-                yield [read(number, line, subjects) for number, line in found[start : start + BATCH]]
+                rows = [read(number, line, subjects, request.where) for number, line in found[start : start + BATCH]]
+                yield rows if reach is None else [_reached(row, reach) for row in rows]
                 if found[start][0] > limit:
                     return
         request.body_done = True
@@ -246,6 +268,17 @@ class _Work:
 def _as_delivery(command: Command, digest: int) -> Command:
     """The command as one that may have been taken in before."""
     return structs.replace(command, digest=digest, redelivered=True)
+
+
+def _reached(row: Row, reach: Reach) -> Row:
+    """The row, or its refusal where the operator's rules keep its namespace from the caller."""
+    command = row.command
+    if not isinstance(command, SkerryError):
+        try:
+            reach.check(command.kind, command.id)
+        except NamespaceNotAccessible as error:
+            return Row(row.number, row.text, error)
+    return row
 
 
 def _topic_of(text: bytes) -> str | None:

@@ -76,7 +76,7 @@ class CloudEvents:
         envelope = await self._envelope(request)
         caller = request.caller
         assert caller is not None
-        command = protocol.command_from(envelope, caller.subjects)
+        command = protocol.command_from(envelope, caller.subjects, request.where)
         told = {title: text for title, text in request.ditto.items() if title not in {"accept", "response-required"}}
         command = msgspec.structs.replace(command, headers={**command.headers, **told})
         wish = wish_of(told, query=command.verb == "retrieve")

@@ -92,6 +92,7 @@ class Policies:
             path=spot.path,
             value=value,
             headers=request.ditto,
+            origin=request.where,
         )
         return await self._exchange.carry_out(request, command, request.path)
 
@@ -114,6 +115,7 @@ class Policies:
             subjects=request.caller.subjects,
             value=value,
             headers=request.ditto,
+            origin=request.where,
         )
         return await self._exchange.carry_out(request, command, PREFIX + b"/" + quote(policy_id, safe=":").encode())
 

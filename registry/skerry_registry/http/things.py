@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -36,6 +37,17 @@ ANY = ("GET", "PUT", "PATCH", "DELETE")
 KEPT = ("GET", "PUT", "PATCH")
 
 
+_SINGLE: dict[bytes, tuple[str, tuple[str, ...]]] = {
+    b"policyId": ("policyId", KEPT),
+    b"definition": ("definition", ANY),
+    b"access": ("access", ("GET",)),
+}
+"""What stands by itself below a thing."""
+
+Question = Callable[[Request, str], Awaitable[Answer]]
+"""Answers something about one thing."""
+
+
 class Spot(NamedTuple):
     """What a URL names: the thing (empty: all of them), the path within, the methods there, and the class of route."""
 
@@ -48,9 +60,10 @@ class Spot(NamedTuple):
 class Things:
     """Answers requests on things."""
 
-    def __init__(self, exchange: Exchange, new_id: NewId, searching: Searching) -> None:
-        """`new_id` names things that come without an id; `searching` finds those that nobody named."""
+    def __init__(self, exchange: Exchange, new_id: NewId, searching: Searching, access: Question) -> None:
+        """`new_id` names things that come without an id; `searching` finds those that nobody named; `access`: who may what."""
         self._exchange = exchange
+        self._access = access
         self._searching = searching
         self._new_id = new_id
         self._spots: dict[bytes, Spot] = {}
@@ -75,6 +88,8 @@ class Things:
             raise NotProvided(what="Thing Descriptions")
         if not spot.id:
             return await self._collection(request)
+        if spot.route == "access":
+            return await self._access(request, spot.id)
         value: Json = UNSET
         if method == "GET":
             if "fields" in request.query and spot.route in SELECTABLE:
@@ -89,6 +104,7 @@ class Things:
             path=spot.path,
             value=value,
             headers=ditto,
+            origin=request.where,
         )
         return await self._exchange.carry_out(request, command, request.path)
 
@@ -110,7 +126,12 @@ class Things:
         check_thing_id(thing_id)
         assert request.caller is not None
         command = Command(
-            verb="create", id=thing_id, subjects=request.caller.subjects, value=value, headers=request.ditto
+            verb="create",
+            id=thing_id,
+            subjects=request.caller.subjects,
+            value=value,
+            headers=request.ditto,
+            origin=request.where,
         )
         return await self._exchange.carry_out(request, command, PREFIX + b"/" + quote(thing_id, safe=":").encode())
 
@@ -157,10 +178,8 @@ def _route_of(parts: list[bytes], raw: bytes) -> tuple[str, tuple[str, ...]]:
     head, count = parts[0], len(parts)
     if head == b"attributes":
         return "attributes" if count == 1 else "attribute", ANY
-    if head == b"policyId" and count == 1:
-        return "policyId", KEPT
-    if head == b"definition" and count == 1:
-        return "definition", ANY
+    if head in _SINGLE and count == 1:
+        return _SINGLE[head]
     if head == b"migrateDefinition" and count == 1:
         raise NotProvided(what="Migrations of a definition")
     if head == b"features":
