@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote, urlencode
 
 from skerry import fields
-from skerry.ids import check_thing_id
+from skerry.ids import check_thing_id, split_id
 from skerry_registry.http.answer import VERSION, Answer, of_json
 from skerry_registry.http.door import Door
 from skerry_registry.http.errors import ThingIdsMissing
@@ -25,6 +25,8 @@ async def named(door: Door, request: Request) -> Answer:
     if selector is not None:
         fields.parse(selector)
     assert request.caller is not None
+    if request.reach is not None:
+        wanted = [id_ for id_ in wanted if request.reach.covers("thing", split_id(id_)[0])]
     found = await retrieved(door, wanted, request.caller.subjects, selector, request.ditto["correlation-id"])
     return of_json(200, found, [VERSION])
 

@@ -30,6 +30,8 @@ from skerry_registry.http.errors import (
 from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.options import Option, Place, after_of, cursor_of, order, read_option
 from skerry_registry.http.request import Request
+from skerry_registry.identities.namespaces import Reach
+from skerry_registry.search.query import After
 from skerry_registry.search.search import Search
 
 PREFIX = b"/api/2/search/things"
@@ -63,6 +65,7 @@ class Asked(Struct, frozen=True):
     namespaces: tuple[str, ...] | None = None
     fields: str | None = None
     option: Option = Option()
+    reach: Reach | None = None
 
 
 class Found(Struct, frozen=True):
@@ -119,7 +122,20 @@ class Searching:
     async def count(self, asked: Asked) -> int:
         """How many things there are."""
         predicate = self.predicate(asked.filters)
-        return await self._search.count(asked.subjects, predicate, namespaces=asked.namespaces)
+        namespaces = await self._within(asked.subjects, asked.namespaces, asked.reach)
+        return await self._search.count(asked.subjects, predicate, namespaces=namespaces)
+
+    async def walk(self, asked: Asked, after: After | None) -> tuple[list[str], After | None]:
+        """The ids of a page behind a place, by ascending id, and the place of the next page."""
+        namespaces = await self._within(asked.subjects, asked.namespaces, asked.reach)
+        page = await self._search.find(
+            asked.subjects,
+            self.predicate(asked.filters),
+            namespaces=namespaces,
+            after=after,
+            size=asked.option.size,
+        )
+        return page.ids, page.next
 
     async def ids(self, asked: Asked) -> tuple[list[str], str | None]:
         """The ids of a page, and the cursor of the next."""
@@ -128,7 +144,7 @@ class Searching:
         page = await self._search.find(
             asked.subjects,
             predicate,
-            namespaces=asked.namespaces,
+            namespaces=await self._within(asked.subjects, asked.namespaces, asked.reach),
             sort=order(option.sort) if option.sort else (),
             after=None if option.place is None else after_of(option.place),
             skip=option.offset or 0,
@@ -161,8 +177,9 @@ class Searching:
         assert request.caller is not None
         wanted = aggregate.read(await self._exchange.value(request))
         predicate = self.predicate(wanted.filters)
-        namespaces = None if wanted.namespaces is None else namespaces_of(",".join(wanted.namespaces))
         subjects = request.caller.subjects
+        asked_for = None if wanted.namespaces is None else namespaces_of(",".join(wanted.namespaces))
+        namespaces = await self._within(subjects, asked_for, request.reach)
         groups = await self._exchange.in_time(
             request,
             lambda: self._search.aggregate(
@@ -170,6 +187,17 @@ class Searching:
             ),
         )
         return of_json(200, aggregate.shown(wanted, groups), [VERSION])
+
+    async def _within(
+        self, subjects: tuple[str, ...], namespaces: tuple[str, ...] | None, reach: Reach | None
+    ) -> tuple[str, ...] | None:
+        """The namespaces as far as the operator's rules let the caller reach them."""
+        if reach is None:
+            return namespaces
+        if namespaces is None:
+            groups = await self._search.aggregate(subjects, by=(("_namespace",),))
+            namespaces = tuple(group.keys[0] for group in groups)
+        return tuple(name for name in namespaces if reach.covers("thing", name))
 
     def predicate(self, filters: Sequence[str]) -> Predicate | None:
         """What all filters say together. Raises RqlInvalid."""
@@ -198,7 +226,7 @@ def asked_of(request: Request, given: Given) -> Asked:
     if (option.offset or 0) > OFFSET_MAX:
         raise SearchOptionInvalid(option=known["option"], reason=f"an offset is at most {OFFSET_MAX}; use a cursor")
     namespaces = namespaces_of(known["namespaces"]) if "namespaces" in known else None
-    asked = Asked(request.caller.subjects, tuple(filters), namespaces, known.get("fields"), option)
+    asked = Asked(request.caller.subjects, tuple(filters), namespaces, known.get("fields"), option, request.reach)
     return asked if option.place is None else _continued(asked, option.place, known["option"])
 
 

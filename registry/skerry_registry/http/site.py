@@ -32,6 +32,7 @@ from skerry_registry.http.policy_listing import PolicyListing
 from skerry_registry.http.request import ClientGone, Request
 from skerry_registry.http.routes import allowed
 from skerry_registry.http.search import Searching
+from skerry_registry.http.selection import Selection
 from skerry_registry.http.status import status_routes
 from skerry_registry.http.things import Things
 from skerry_registry.identities.logins import Identities
@@ -87,7 +88,7 @@ def create_http(
         mounts.extend([_mount("/devops", Devops(inside).answer), *status_routes(inside)])
     if progress is not None:
         bounds = Bounds(settings.bulk_max_rows, settings.bulk_max_bytes, settings.bulk_atomic_rows, exchange.max_bytes)
-        mounts.append(_stream("/api/2/bulk", Bulk(door, progress, bounds).serve))
+        mounts.append(_stream("/api/2/bulk", Bulk(door, progress, bounds, Selection(exchange, searching)).serve))
     if history is not None:
         mounts.append(_mount("/api/2/timeseries", history))
     app = Litestar(
