@@ -102,6 +102,17 @@ class Store(Protocol):
         """The kept events of one entity with revisions first..last, in order."""
         ...
 
+    async def past(self, kind: Kind, id: str, revision: int) -> Held | None:  # noqa: A002
+        """The state at a revision; None where the kept events do not tell it any more.
+
+        For that `save` keeps what it replaces, some hundred revisions or some hours apart, as long as events follow on it.
+        """
+        ...
+
+    async def revision_at(self, kind: Kind, id: str, time: Micros) -> int:  # noqa: A002
+        """The newest revision from before a time; where all kept events are later, the revision before the oldest of them."""
+        ...
+
     async def ids(self, kind: Kind, after: str, limit: int) -> list[str]:
         """Ids of existing (not deleted) entities > `after`, sorted, at most `limit`; includes what `save` has not yet seen."""
         ...

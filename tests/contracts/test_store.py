@@ -9,7 +9,7 @@ from msgspec import json
 
 from skerry.rql.evaluate import lookup_in
 from skerry.signals import Event, Held
-from skerry_registry.journal.replay import replay
+from skerry_registry.journal.replay import FAR, LONG, replay
 from skerry_registry.ports import EventNotStorable, RevisionConflict, Store
 from skerry_registry.stores.memory import MemoryStore
 from skerry_registry.stores.sqlite import SqliteStore
@@ -209,6 +209,71 @@ async def test_the_history_of_an_entity_is_read_by_revision(store):
     await store.append([created(), created("demo:T2"), merged(2), merged(3), merged(2, "demo:T2")])
     assert [(e.revision, e.number) for e in await store.history("thing", "demo:T1", 2, 9)] == [(2, 3), (3, 4)]
     assert await store.history("thing", "demo:none", 1, 9) == []
+
+
+async def test_every_state_is_made_of_its_events_again(store):
+    events = [created(), merged(2), telemetry(3, 500, 7), deleted(4), created(revision=5), merged(6)]
+    states = [Held(kind="thing", id="demo:T1")]
+    for event in events:
+        await store.append([event])
+        states.append(await store.load("thing", "demo:T1"))
+    await store.save([states[3]], 0)
+    for revision in range(1, 7):
+        assert await store.past("thing", "demo:T1", revision) == states[revision]
+    assert await store.past("thing", "demo:T1", 7) is None
+    assert await store.past("thing", "demo:T1", 0) is None
+    assert await store.past("thing", "demo:none", 1) is None
+    assert await store.past("policy", "demo:T1", 1) is None
+
+
+async def test_a_time_has_a_revision(store):
+    await store.append([created(), merged(2), merged(3)])
+    found = [await store.revision_at("thing", "demo:T1", time) for time in (0, 1_001, 1_002, 1_003, 1_004, 9_999)]
+    assert found == [0, 0, 1, 2, 3, 3]
+    assert await store.revision_at("thing", "demo:none", 5) == 0
+
+
+async def test_states_since_the_oldest_kept_event_outlive_what_is_trimmed(reopen):
+    async with reopen() as store:
+        await store.append([created(), created("demo:T2")])
+        await store.append([merged(revision) for revision in range(2, FAR + 5)])
+        early = await store.load("thing", "demo:T1")
+        await store.save([early, await store.load("thing", "demo:T2")], FAR + 5)
+        await store.append([merged(revision) for revision in range(FAR + 5, FAR + 10)])
+        states = [early]
+        for revision in range(FAR + 5, FAR + 9):
+            found = await store.past("thing", "demo:T1", revision)
+            assert found == replay(states[-1], await store.history("thing", "demo:T1", revision, revision))
+            states.append(found)
+        await store.save([await store.load("thing", "demo:T1")], FAR + 10)
+        await store.trim(FAR + 6)
+    async with reopen() as store:
+        assert await store.oldest() == FAR + 6
+        assert await store.past("thing", "demo:T1", FAR + 3) is None
+        for state in states:
+            assert await store.past("thing", "demo:T1", state.revision) == state
+        assert await store.revision_at("thing", "demo:T1", 5) == FAR + 4
+        assert await store.revision_at("thing", "demo:T2", 5) == 1
+        assert await store.past("thing", "demo:T2", 1) == await store.load("thing", "demo:T2")
+        await store.trim(FAR + 8)
+        assert await store.past("thing", "demo:T1", early.revision) is None
+        assert await store.past("thing", "demo:T1", FAR + 8) is None
+        assert await store.past("thing", "demo:T1", FAR + 9) == await store.load("thing", "demo:T1")
+
+
+async def test_what_was_replaced_after_a_long_time_is_kept_too(store):
+    await store.append([created()])
+    first = await store.load("thing", "demo:T1")
+    await store.save([first], 1)
+    event = merged(2)
+    event.timestamp = first.modified + LONG
+    await store.append([event])
+    await store.save([await store.load("thing", "demo:T1")], 2)
+    await store.trim(2)
+    assert await store.past("thing", "demo:T1", 1) == first
+    await store.trim(3)
+    assert await store.past("thing", "demo:T1", 1) is None
+    assert await store.past("thing", "demo:T1", 2) == await store.load("thing", "demo:T1")
 
 
 async def test_everything_is_there_after_reopening(reopen):

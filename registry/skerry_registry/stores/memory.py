@@ -10,7 +10,7 @@ from msgspec import json
 from skerry.rql.evaluate import ValueOf, lookup_in
 from skerry.rql.predicate import Field
 from skerry.signals import Event, Held, Kind, Micros
-from skerry_registry.journal.replay import apply
+from skerry_registry.journal.replay import FAR, LONG, apply, rebuild
 from skerry_registry.ports import EventNotStorable, RevisionConflict, Scanned, Texts
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class MemoryStore:
         self._events: list[Event] = []
         self._first = 1
         self._held: dict[Key, Held] = {}
+        self._saved: dict[Key, Held] = {}
+        self._bases: dict[Key, list[Held]] = {}
         self._ids: dict[Kind, list[str]] = {"thing": [], "policy": []}
         self._checkpoint = 0
         self._cursors: dict[str, int] = {}
@@ -79,8 +81,18 @@ class MemoryStore:
         """The newest state."""
         return self._held.get((kind, id)) or Held(kind=kind, id=id)
 
-    async def save(self, held: Sequence[Held], upto: int) -> None:  # noqa: ARG002 - states are kept current by append
-        """Remember how far snapshots reach."""
+    async def save(self, held: Sequence[Held], upto: int) -> None:
+        """Remember how far snapshots reach, and what they replace where that is long gone; states are kept current by append."""
+        for after in held:
+            key = (after.kind, after.id)
+            saved = self._saved.get(key)
+            if saved is None or saved.revision < after.revision:
+                self._saved[key] = after
+            if saved is not None and saved.revision < after.revision:
+                bases = self._bases.setdefault(key, [])
+                revision, modified = (bases[-1].revision, bases[-1].modified) if bases else (0, after.created)
+                if after.revision - revision >= FAR or after.modified - modified >= LONG:
+                    bases.append(saved)
         self._checkpoint = max(self._checkpoint, upto)
 
     async def recover(self) -> list[Held]:
@@ -104,6 +116,22 @@ class MemoryStore:
     async def history(self, kind: Kind, id: str, first: int, last: int) -> list[Event]:  # noqa: A002
         """One entity's events."""
         return [e for e in self._events if e.kind == kind and e.id == id and first <= e.revision <= last]
+
+    async def past(self, kind: Kind, id: str, revision: int) -> Held | None:  # noqa: A002
+        """An earlier state."""
+        known = [*self._bases.get((kind, id), ()), self._saved.get((kind, id)), self._held.get((kind, id))]
+        usable = [base for base in known if base is not None and base.revision <= revision]
+        held = max(usable, key=lambda base: base.revision, default=None)
+        after = held.revision if held is not None else 0
+        held = rebuild(held, await self.history(kind, id, after + 1, revision))
+        return held if held is not None and held.revision == revision else None
+
+    async def revision_at(self, kind: Kind, id: str, time: Micros) -> int:  # noqa: A002
+        """The revision at a time."""
+        events = [event for event in self._events if event.kind == kind and event.id == id]
+        if not events:
+            return (await self.load(kind, id)).revision
+        return max((event.revision for event in events if event.timestamp < time), default=events[0].revision - 1)
 
     async def ids(self, kind: Kind, after: str, limit: int) -> list[str]:
         """A page of ids."""
@@ -157,6 +185,10 @@ class MemoryStore:
     async def trim(self, before: int) -> int:
         """Forget old events."""
         dropped = max(0, min(before - 1, self._checkpoint) - self._first + 1)
+        for event in self._events[:dropped]:
+            bases = self._bases.get((event.kind, event.id))
+            if bases and bases[0].revision < event.revision:
+                del bases[0]
         del self._events[:dropped]
         self._first += dropped
         return dropped

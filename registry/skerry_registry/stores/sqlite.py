@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
-from skerry_registry.stores import reader, scanning
+from skerry_registry.stores import past, reader, scanning
 from skerry_registry.stores.folder import Folder
 from skerry_registry.stores.lane import Lane
 from skerry_registry.stores.opening import open_reader, open_writer
@@ -104,6 +104,16 @@ class SqliteStore:
             lambda connection: reader.history(connection, kind, id, first, last)
         )
         return events
+
+    async def past(self, kind: Kind, id: str, revision: int) -> Held | None:  # noqa: A002
+        """An earlier state."""
+        held: Held | None = await self._paging.do(lambda connection: past.at(connection, kind, id, revision))
+        return held
+
+    async def revision_at(self, kind: Kind, id: str, time: Micros) -> int:  # noqa: A002
+        """The revision at a time."""
+        revision: int = await self._paging.do(lambda connection: past.revision_at(connection, kind, id, time))
+        return revision
 
     async def ids(self, kind: Kind, after: str, limit: int) -> list[str]:
         """A page of ids."""

@@ -10,6 +10,7 @@ from msgspec import Struct, json
 
 from skerry.signals import Event, Held, Kind
 from skerry_registry.ports import EventNotStorable, RevisionConflict, StoreUnavailable
+from skerry_registry.stores import bases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -281,6 +282,7 @@ class Writer:
             )
         elif isinstance(task, Trim):
             execute("BEGIN IMMEDIATE")
+            bases.forget(execute, task.start, task.before)
             execute("DELETE FROM journal WHERE number >= ? AND number < ?", (task.start, task.before))
             changed = connection.changes()
             execute("UPDATE marks SET number = max(number, ?) WHERE name = 'trimmed'", (task.before - 1,))
@@ -295,11 +297,14 @@ class Writer:
         """Snapshots, never replacing a newer one by an older, and the checkpoint."""
         execute("BEGIN IMMEDIATE")
         rows: list[tuple[int, int, str]] = []
+        saved: list[tuple[int, Held]] = []
         for held in task.held:
             known = self._known.get((held.kind, held.id)) or self._look_up((held.kind, held.id))
             if known.entity:
                 rows.append((known.entity, held.revision, _encode(held).decode()))
+                saved.append((known.entity, held))
         if rows:
+            bases.keep(execute, saved)
             flat = [value for row in rows for value in row]
             marks = ",".join(["(?, ?, ?)"] * len(rows))
             execute(
