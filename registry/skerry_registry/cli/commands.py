@@ -9,6 +9,19 @@ from typing import Annotated
 
 import typer
 
+from skerry_registry.cli.options import (
+    Config,
+    DataDir,
+    HttpHost,
+    HttpPort,
+    LoginPassword,
+    LoginUser,
+    MqttPort,
+    MqttUrl,
+    Url,
+)
+from skerry_registry.cli.token_commands import token_app
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -21,69 +34,8 @@ dead_app = typer.Typer(
     no_args_is_help=True, help="MQTT messages that could not be taken in: list them, send them again."
 )
 app.add_typer(user_app, name="user")
+app.add_typer(token_app, name="token")
 app.add_typer(dead_app, name="dead-letters")
-
-_SERVER, _LOGIN = "Server", "Login"
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        envvar="SKERRY_CONFIG",
-        metavar="FILE",
-        help="A TOML file of settings; see docs/configuration.md.",
-    ),
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", metavar="FOLDER", rich_help_panel=_SERVER, help="The server's data folder."),
-]
-HttpHost = Annotated[str | None, typer.Option("--http-host", rich_help_panel=_SERVER, help="Where HTTP listens.")]
-HttpPort = Annotated[
-    int | None,
-    typer.Option("--http-port", min=0, max=65535, rich_help_panel=_SERVER, help="HTTP port; 0 takes a free one."),
-]
-MqttPort = Annotated[
-    int | None,
-    typer.Option(
-        "--mqtt-port",
-        min=0,
-        max=65535,
-        rich_help_panel=_SERVER,
-        help="Port of the embedded MQTT broker; 0 takes a free one.",
-    ),
-]
-MqttUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--mqtt-url",
-        metavar="URL",
-        rich_help_panel=_SERVER,
-        help="An external MQTT broker: mqtt://[user:password@]host[:port].",
-    ),
-]
-LoginUser = Annotated[
-    str | None,
-    typer.Option("--user", "-u", rich_help_panel=_LOGIN, help="Who logs in; the setting login_user otherwise."),
-]
-LoginPassword = Annotated[
-    str | None,
-    typer.Option(
-        "--password",
-        "-p",
-        rich_help_panel=_LOGIN,
-        help="The password; better the setting login_password, or SKERRY_LOGIN_PASSWORD(_FILE).",
-    ),
-]
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        rich_help_panel=_SERVER,
-        help="The server, http://host:port; from the settings otherwise.",
-    ),
-]
 
 
 @app.command()

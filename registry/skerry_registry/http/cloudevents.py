@@ -77,6 +77,8 @@ class CloudEvents:
         caller = request.caller
         assert caller is not None
         command = protocol.command_from(envelope, caller.subjects, request.where)
+        if request.reach is not None:
+            request.reach.check(command.kind, command.id)
         told = {title: text for title, text in request.ditto.items() if title not in {"accept", "response-required"}}
         command = msgspec.structs.replace(command, headers={**command.headers, **told})
         wish = wish_of(told, query=command.verb == "retrieve")

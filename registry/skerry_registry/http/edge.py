@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import re
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
+from urllib.parse import unquote
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -31,6 +33,8 @@ PUBLIC = {
 """Paths without a login."""
 OPERATIONS = (b"/metrics", b"/devops", b"/api/2/connections")
 STATUS = (b"/status", b"/overall/status", b"/stats")
+ENTITY = re.compile(rb"/api/2/(?:timeseries/)?(things|policies)/([^/]*(?::|%3[aA])[^/]*)")
+"""Paths to or below one thing or policy."""
 METHODS = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
 EXPOSED = (
     b"correlation-id, response-required, dry-run, channel, etag, ditto-originator, requested-acks, timeout, location,"
@@ -159,6 +163,7 @@ class Edge:
             request.caller = await self._caller(request, public=path in PUBLIC)
         if self._namespaces and request.caller is not None:
             request.reach = self._namespaces.reach(request.caller, headers_of(scope["headers"]))
+            _check_reach(request)
 
     async def _caller(self, request: Request, *, public: bool) -> Caller | None:
         """Who asks; what anybody may see, one may see with a token that is no good as well."""
@@ -172,6 +177,14 @@ class Edge:
         if caller is None and not public:
             raise AuthenticationFailed(headers=challenge("Skerry"))
         return caller
+
+
+def _check_reach(request: Request) -> None:
+    """Refuse a path to a thing or policy whose namespace is closed to the caller. Raises NamespaceNotAccessible."""
+    named = ENTITY.match(request.path)
+    if named is not None and request.reach is not None:
+        kind = "policy" if named[1] == b"policies" else "thing"
+        request.reach.check(kind, unquote(named[2].decode("latin-1")))
 
 
 def challenge(realm: str) -> dict[str, str]:

@@ -52,6 +52,8 @@ class Exchange:
 
     async def carry_out(self, request: Request, command: Command, path: bytes) -> Answer:
         """Have the command carried out; `path` is where what it makes will be. Raises SkerryError."""
+        if request.reach is not None:
+            request.reach.check(command.kind, command.id)
         wish = wish_of(request.ditto, query=command.verb == "retrieve")
         path = path if path.endswith(b":/") else path.removesuffix(b"/")
         try:

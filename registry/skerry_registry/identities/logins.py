@@ -7,7 +7,6 @@ import binascii
 import hmac
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -77,7 +76,7 @@ class Identities:
 
         identities = cls(
             users,
-            ApiTokens(Path(tokens_path(settings)), clock),
+            ApiTokens(tokens_path(settings), clock),
             Jwts(
                 settings.oidc_issuers,
                 clock,
