@@ -23,15 +23,21 @@ from skerry_adapters.inlet import Inlet
 from skerry_adapters.mqtt import Address, MqttClient
 from skerry_adapters.series.ports import SeriesUnavailable
 from skerry_adapters.series.sink import Sink
+from skerry_policies.document import Terms
 from skerry_registry import contradictions, disk, logs
+from skerry_registry.audit import Trail
+from skerry_registry.audit.readers import Readers
+from skerry_registry.audit.refusals import Refusals
 from skerry_registry.bulk.progress import Progress
 from skerry_registry.device_rights import ThingRights, keep_current, logins
 from skerry_registry.history import History
+from skerry_registry.http.audit import Audit
 from skerry_registry.http.inside import Inside
 from skerry_registry.http.operations import Gauge
 from skerry_registry.http.series import Timeseries
 from skerry_registry.http.server import run_http
 from skerry_registry.http.site import create_http
+from skerry_registry.identities.creation import Creation
 from skerry_registry.identities.logins import Identities
 from skerry_registry.registry import Registry
 from skerry_registry.search.search import Search
@@ -131,9 +137,16 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             new_id,
             cache_things=settings.cache_things,
             thing_max_bytes=settings.thing_max_bytes,
-            policy_max_bytes=settings.policy_max_bytes,
+            policy_terms=Terms(
+                limit=settings.policy_max_bytes,
+                expiry_granularity=settings.policy_subject_expiry_granularity,
+                announcement_granularity=settings.policy_subject_deletion_announcement_granularity,
+                lockout_prevention=settings.policy_lockout_prevention,
+            ),
+            namespace_policies=settings.namespace_policies,
             journal_retention_days=settings.journal_retention_days,
             journal_max_bytes=settings.journal_max_bytes,
+            creation_rules=Creation.of(settings.entity_creation_grant, settings.entity_creation_revoke),
         )
     )
     search = await stack.enter_async_context(Search(registry, store))
@@ -145,6 +158,17 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
     await stack.enter_async_context(_in_background("series sink", sink.run()))
     if settings.influx_url is None and settings.series_retention_days:
         await stack.enter_async_context(_in_background("series retention", _forget(series, settings)))
+    trail = await stack.enter_async_context(
+        Trail(
+            folder,
+            journal,
+            now,
+            retention_days=settings.audit_retention_days,
+            max_bytes=settings.audit_max_bytes,
+        )
+    )
+    refusals = Refusals(trail, registry, now)
+    registry.on_refused(refusals.command)
     progress = Progress(folder / "bulk.db", now, hours=settings.bulk_key_hours)
     stack.callback(progress.close)
     dead_letters = DeadLetters(folder, settings.dead_letters_max)
@@ -159,6 +183,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             take=inlet.take,
             authenticate=logins(identities),
             rights=_rights_of(registry, settings),
+            note=refusals.broker,
             clock=now,
             folder=folder,
         )
@@ -183,6 +208,8 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
         inlet=inlet,
         progress=progress,
         broker=broker,
+        trail=trail,
+        refusals=refusals,
     )
 
 
@@ -206,6 +233,8 @@ class _Server(Struct, frozen=True, kw_only=True):
     inlet: Inlet
     progress: Progress
     broker: Broker | MqttClient
+    trail: Trail
+    refusals: Refusals
 
     def http(self) -> Any:
         """The HTTP application over the parts."""
@@ -218,6 +247,8 @@ class _Server(Struct, frozen=True, kw_only=True):
             new_id=new_id,
             health=self.health,
             history=Timeseries(history).answer,
+            audit=Audit(Readers(self.trail, self.registry), now).answer,
+            refused=self.refusals.request,
             inside=Inside(
                 settings=self.settings,
                 health=self.health,
@@ -288,6 +319,8 @@ class _Server(Struct, frozen=True, kw_only=True):
             Gauge("series_number", "Number of the newest event that history shows.", lambda: sink.status.cursor),
             Gauge("series_behind", "Events that history does not show yet.", lambda: journal.last - sink.status.cursor),
             Gauge("series_samples", "Samples written.", lambda: sink.status.samples, "counter"),
+            Gauge("audit_number", "Number of the newest event in the audit trail.", lambda: self.trail.status().place),
+            Gauge("audit_lost", "Refusals that found no room in the audit trail.", lambda: self.trail.status().lost, "counter"),
             Gauge("disk_free_bytes", "Room on the disk of the data folder.", lambda: disk.room(folder).free),
             Gauge("mqtt_received", "MQTT messages taken in.", lambda: counters.received, "counter"),
             Gauge(

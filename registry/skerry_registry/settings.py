@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from skerry.errors import SkerryError
 from skerry_adapters.sources import DEFAULT_SOURCES, Source
@@ -99,8 +99,38 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     entity_creation_revoke: Annotated[
         tuple[CreationRule, ...], Meta(description="Who may not, although an entry above grants it.")
     ] = ()
+    ws_frames_per_second: Annotated[
+        int, Meta(ge=0, description="Frames that one WebSocket session may send in a second; 0 for no bound.")
+    ] = 0
+    sse_search_results_per_second: Annotated[
+        int,
+        Meta(
+            ge=0, description="Search results that one stream of server-sent events gets in a second; 0 for no bound."
+        ),
+    ] = 0
     thing_max_bytes: Annotated[Size, Meta(description="Largest thing, as JSON.")] = 102_400
     policy_max_bytes: Annotated[Size, Meta(description="Largest policy, as JSON.")] = 102_400
+    policy_subject_expiry_granularity: Annotated[
+        float, Meta(ge=0, description="Seconds to a multiple of which the expiry of a policy's subjects is rounded up.")
+    ] = 3_600
+    policy_subject_deletion_announcement_granularity: Annotated[
+        float, Meta(ge=0, description="Seconds to a multiple of which beforeExpiry of an announcement is rounded up.")
+    ] = 60
+    token_integration_subject: Annotated[
+        str,
+        Meta(
+            description="The subject that activateTokenIntegration lets in; {{ jwt:… }} are claims of the caller's token."
+        ),
+    ] = "integration:{{policy-entry:label}}:{{jwt:aud}}"
+    policy_lockout_prevention: Annotated[
+        bool, Meta(description="Refuse changes of a policy after which nobody could write it any more.")
+    ] = True
+    namespace_policies: Annotated[
+        dict[str, tuple[str, ...]],
+        Meta(
+            description="Namespace, or a.b.* for all below it, or * -> policies whose implicit entries count in every policy there."
+        ),
+    ] = field(default_factory=dict)
     bulk_max_rows: Annotated[Size, Meta(description="Rows that one request to /api/2/bulk may have.")] = 1_000_000
     bulk_max_bytes: Annotated[Size, Meta(description="Bytes that one request to /api/2/bulk may have.")] = 2_000_000_000
     bulk_atomic_rows: Annotated[
@@ -137,6 +167,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Size,
         Meta(description="How many entities are kept decoded in memory; one of more than 4 KiB counts as several."),
     ] = 20_000
+    audit_retention_days: Annotated[
+        float, Meta(ge=0, description="Audit records older than this are forgotten; 0 keeps all.")
+    ] = 365.0
+    audit_max_bytes: Annotated[
+        int, Meta(ge=0, description="The audit trail's size at which the oldest records go; 0 for no bound.")
+    ] = 1_000_000_000
     dead_letters_max: Annotated[Size, Meta(description="How many dead letters are kept; the oldest go first.")] = 10_000
     cors_origins: Annotated[str, Meta(description="Origins a browser may call from, comma separated; * for any.")] = "*"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="How much is logged.")] = "INFO"
@@ -156,14 +192,15 @@ class SettingsInvalid(SkerryError):  # noqa: N818 - a row of the error table, na
 
 
 PATHS = ("data_dir", "tokens_file", "users_file")
-TABLES: dict[str, type[Struct]] = {
+TABLES: dict[str, type[Struct] | None] = {
+    "namespace_policies": None,
     "sources": Source,
     "oidc_issuers": Issuer,
     "namespace_access": NamespaceRule,
     "entity_creation_grant": CreationRule,
     "entity_creation_revoke": CreationRule,
 }
-"""Settings that are tables themselves, and what each holds."""
+"""Settings that are tables themselves, and the struct that each holds (None: lists of texts)."""
 LISTS = ("auth_devops_subjects", "auth_status_subjects")
 """Settings that are several texts; in a variable, with commas between."""
 PREFIX = "SKERRY_"
@@ -294,7 +331,8 @@ def _convert(name: str, value: object, where: str, problems: list[str], *, stric
         said = str(error).replace("`", "").replace(" - at $", ", at ")
         if name in TABLES:
             unknown = re.search(r"unknown field (\w+)", said)
-            near = _nearest(unknown[1], list(TABLES[name].__struct_fields__), str) if unknown else ""
+            members = getattr(TABLES[name], "__struct_fields__", ())
+            near = _nearest(unknown[1], members, str) if unknown else ""
             problems.append(f"{where}: {said.removesuffix('.')}{near}.")
         else:
             shown = "" if is_secret(name) else f", not {json.dumps(value, default=str)}"

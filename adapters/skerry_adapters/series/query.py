@@ -258,6 +258,11 @@ def _zone(text: str) -> str:
     return text
 
 
+def instant(name: str, text: str, now: Micros) -> Micros:
+    """A time of the parameter `name`, UTC where it names no zone. Raises QueryInvalid."""
+    return _time(name, text, now, "UTC")
+
+
 def _time(name: str, text: str, now: Micros, tz: str) -> Micros:
     """ISO 8601 (in `tz` where it has no offset), `now`, `now-1h`, or milliseconds since 1970."""
     relative = _RELATIVE.fullmatch(text)

@@ -45,6 +45,8 @@ GONE = 499
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 Measure = Callable[[Request, int, float], None]
+Refused = Callable[[Request, SkerryError], None]
+REFUSALS = (401, 403, 429)
 
 
 class Edge:
@@ -59,11 +61,13 @@ class Edge:
         *,
         cors_origins: str = "",
         namespaces: NamespaceRules | None = None,
+        refused: Refused | None = None,
     ) -> None:
-        """`cors_origins`: comma separated, or `*`; `namespaces`: the rules on who may reach which."""
+        """`cors_origins`: comma separated, or `*`; `namespaces`: the rules on who may reach which; `refused`: for the audit trail."""
         self._routes = routes
         self._identities = identities
         self._namespaces = namespaces
+        self._refused = refused
         self._run = new_id()
         self._numbers = itertools.count(1)
         self._measure = measure
@@ -117,6 +121,8 @@ class Edge:
             scope["skerry"] = request  # type: ignore[typeddict-unknown-key]
             await self._routes(scope, request.receive, reply.send)
         except SkerryError as error:
+            if self._refused is not None and error.status in REFUSALS and _tried(request):
+                self._refused(request, error)
             await answer_in(of_error(error), request, reply.send)
 
     def _common(self, request: Request) -> list[Header]:
@@ -185,6 +191,11 @@ def _check_reach(request: Request) -> None:
     if named is not None and request.reach is not None:
         kind = "policy" if named[1] == b"policies" else "thing"
         request.reach.check(kind, unquote(named[2].decode("latin-1")))
+
+
+def _tried(request: Request) -> bool:
+    """Whether somebody is known or has tried to be: a browser's first request without a login is no refusal."""
+    return request.caller is not None or "authorization" in request.edge
 
 
 def challenge(realm: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from skerry_adapters.series.ports import Aggregate, Fill
+from skerry_registry.http.audit import AUDIT_PARAMETERS, AUDIT_SCHEMAS
 from skerry_registry.http.operation_routes import OPERATION_SCHEMAS
 from skerry_registry.http.policy_schemas import POLICY_SCHEMAS
 from skerry_registry.http.search_routes import SEARCH_PARAMETERS, SEARCH_SCHEMAS
@@ -22,6 +23,7 @@ def _path(description: str, example: str) -> dict[str, Any]:
 
 
 PARAMETERS: dict[str, dict[str, Any]] = {
+    **AUDIT_PARAMETERS,
     **SEARCH_PARAMETERS,
     "thingId": _path("namespace:name of the thing.", "demo:T01"),
     "featureId": _path("Id of the feature.", "scada"),
@@ -184,6 +186,7 @@ SCHEMAS: dict[str, Any] = {
     "Thing": {"type": "object", "properties": _THING_PROPERTIES},
     "Things": {"type": "array", "items": {"$ref": "#/components/schemas/Thing"}},
     **POLICY_SCHEMAS,
+    **AUDIT_SCHEMAS,
     **SEARCH_SCHEMAS,
     **OPERATION_SCHEMAS,
     "SeriesList": {"type": "array", "items": {"$ref": "#/components/schemas/Series"}},

@@ -20,7 +20,7 @@ from skerry_registry.http.answer import Answer, of_error
 from skerry_registry.http.bulk import Bounds, Bulk
 from skerry_registry.http.cloudevents import CloudEvents
 from skerry_registry.http.devops import Devops
-from skerry_registry.http.edge import Edge, answer_in
+from skerry_registry.http.edge import Edge, Refused, answer_in
 from skerry_registry.http.errors import MethodNotAllowed, RequestInvalid, RouteNotFound
 from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.inside import Inside
@@ -59,6 +59,8 @@ def create_http(
     health: Health,
     search: Search,
     history: Answering | None = None,
+    audit: Answering | None = None,
+    refused: Refused | None = None,
     inside: Inside | None = None,
     progress: Progress | None = None,
     page_folder: Path | None = None,
@@ -66,7 +68,7 @@ def create_http(
 ) -> Litestar:
     """The application.
 
-    `history` answers below /api/2/timeseries; `inside` is what operators see; `page_folder` holds the page at `/`.
+    `history` answers below /api/2/timeseries, `audit` /api/2/audit; `refused` is told of logins and operations that were; `inside` is what operators see; `page_folder` holds the page at `/`.
     """
     measures = Measures(gauges)
     largest = max(settings.thing_max_bytes, settings.policy_max_bytes)
@@ -79,11 +81,13 @@ def create_http(
         "explain": permissions.explain,
         "simulate": permissions.simulate,
     }
-    policies = Policies(exchange, new_id, questions)
+    policies = Policies(exchange, new_id, questions, integration_subject=settings.token_integration_subject)
     mounts = [_mount("/api/2/things", things.answer), _mount("/api/2/policies", policies.answer)]
     mounts.append(_mount("/api/2/checkPermissions", permissions.check))
     mounts.append(_mount("/api/2/cloudevents", CloudEvents(door, max_bytes=settings.message_max_bytes).answer))
     mounts.append(_mount("/api/2/search/things", searching.answer))
+    if audit is not None:
+        mounts.append(_mount("/api/2/audit", audit))
     if inside is not None:
         mounts.extend([_mount("/devops", Devops(inside).answer), *status_routes(inside)])
     if progress is not None:
@@ -103,6 +107,7 @@ def create_http(
         new_id,
         measures.note,
         cors_origins=settings.cors_origins,
+        refused=refused,
         namespaces=NamespaceRules(settings.namespace_access, identities.clock),
     )
     return app

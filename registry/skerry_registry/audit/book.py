@@ -1,0 +1,143 @@
+# ruff: noqa: N818 - errors are rows of a table
+"""The file of the audit trail: records in order, and how far the journal has been read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import apsw
+from msgspec import Struct
+
+from skerry.errors import SkerryError
+from skerry_registry.audit.record import Record
+from skerry_registry.stores.opening import open_reader, open_writer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from skerry.signals import Micros
+
+FILE = "audit.db"
+SHARE = 20
+"""The part of the records that goes at a time while the file is too large."""
+_COLUMNS = (
+    "time, outcome, action, kind, entity, path, revision, subject, user, origin, policy, policy_revision, code, count,"
+    " until, number"
+)
+_SCHEMA = """
+CREATE TABLE record (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  COLUMNS
+);
+CREATE INDEX record_entity ON record (entity, id);
+CREATE INDEX record_policy ON record (policy, id);
+CREATE INDEX record_subject ON record (subject, id);
+CREATE INDEX record_time ON record (time);
+CREATE UNIQUE INDEX record_number ON record (number) WHERE number IS NOT NULL;
+CREATE TABLE place (number INTEGER NOT NULL);
+INSERT INTO place VALUES (-1);
+""".replace("COLUMNS", _COLUMNS)
+_INSERT = f"INSERT OR IGNORE INTO record ({_COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608 - constants
+
+
+class AuditUnavailable(SkerryError):
+    """The file cannot be read or written."""
+
+    code = "audit.unavailable"
+    status = 503
+    message = "The audit trail cannot be used: {reason}."
+    description = "Look at room and rights of the data folder; changes are recorded once it is writable again."
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """Which records are asked for. `after`: only records older than the one of this id."""
+
+    thing: str | None = None
+    policy: str | None = None
+    subject: str | None = None
+    outcome: str | None = None
+    since: Micros | None = None
+    before: Micros | None = None
+    after: int | None = None
+
+
+class Book:
+    """Two connections to one file; each is used by one thread at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the file, make it where it is not there. Raises the rows of a refused start."""
+        path = folder / FILE
+        self._writer = open_writer(path, [_SCHEMA])
+        self._reader = open_reader(path)
+
+    def place(self) -> int:
+        """The number of the newest event that was dealt with; -1 where none ever was."""
+        return int(self._writer.execute("SELECT number FROM place").get)
+
+    def add(self, records: Sequence[Record], place: int) -> None:
+        """Keep records, and the place they bring us to, in one commit. Raises AuditUnavailable."""
+        try:
+            with self._writer:
+                self._writer.executemany(_INSERT, [_row(record) for record in records])
+                self._writer.execute("UPDATE place SET number = ?", (place,))
+        except apsw.Error as error:
+            raise AuditUnavailable(reason=error) from error
+
+    def find(self, wish: Wish, limit: int) -> list[Record]:
+        """The newest first. Raises AuditUnavailable."""
+        terms: list[tuple[str, Any]] = [
+            ("kind = 'thing' AND entity = ?", wish.thing),
+            ("policy = ?", wish.policy),
+            ("subject = ?", wish.subject),
+            ("outcome = ?", wish.outcome),
+            ("coalesce(until, time) >= ?", wish.since),
+            ("time < ?", wish.before),
+            ("id < ?", wish.after),
+        ]
+        asked = [(term, value) for term, value in terms if value is not None]
+        where = " AND ".join(term for term, _ in asked) or "1"
+        query = f"SELECT {_COLUMNS}, id FROM record WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - our own terms
+        try:
+            rows = self._reader.execute(query, (*(value for _, value in asked), limit)).fetchall()
+        except apsw.Error as error:
+            raise AuditUnavailable(reason=error) from error
+        return [_record(row) for row in rows]
+
+    def trim(self, before: Micros, max_bytes: int) -> int:
+        """Forget records older than `before` (0: none), and the oldest while the file is larger; answers how many."""
+        try:
+            gone = self._writer.execute("DELETE FROM record WHERE time < ? RETURNING 1", (before,)).fetchall()
+            count = len(gone)
+            while max_bytes and self._size() > max_bytes:
+                first, last = self._writer.execute("SELECT min(id), max(id) FROM record").fetchone() or (None, None)
+                if first is None:
+                    break
+                edge = first + max(1, (last - first) // SHARE)
+                count += len(self._writer.execute("DELETE FROM record WHERE id <= ? RETURNING 1", (edge,)).fetchall())
+            if count:
+                self._writer.execute("PRAGMA incremental_vacuum").fetchall()
+        except apsw.Error as error:
+            raise AuditUnavailable(reason=error) from error
+        return count
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._reader.close()
+        self._writer.close()
+
+    def _size(self) -> int:
+        """Bytes in use."""
+        pages = "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        return int(self._writer.execute(pages).get)
+
+
+_NAMES = [name.strip() for name in _COLUMNS.split(",")] + ["id"]
+
+
+def _record(row: Any) -> Record:
+    return Record(**dict(zip(_NAMES, row, strict=True)))
+
+
+def _row(record: Record) -> tuple[Any, ...]:
+    return tuple(getattr(record, name) for name in _NAMES[:-1])
