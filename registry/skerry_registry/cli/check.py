@@ -12,6 +12,7 @@ import typer
 from skerry.errors import SkerryError
 from skerry_adapters.sources import Source
 from skerry_registry.cli.given import called
+from skerry_registry.cli.serving import anybody_may_log_in
 from skerry_registry.contradictions import contradictions
 from skerry_registry.settings import Settings, described, is_secret, users_path
 from skerry_registry.users import Users
@@ -85,7 +86,7 @@ def check(settings: Settings, config: Path | None) -> None:
 def _problems(settings: Settings) -> Iterator[str]:
     users = users_path(settings)
     try:
-        if not Users.load(users).names():
+        if not anybody_may_log_in(settings):
             yield f"users_file: no users in {users}; `{called()} user add NAME --file {users}` makes one."
     except SkerryError as error:
         yield f"users_file: {error.text}"

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from skerry.errors import SkerryError
 from skerry_registry.cli.given import called
-from skerry_registry.settings import Settings, users_path
+from skerry_registry.identities.tokens import ApiTokens
+from skerry_registry.settings import Settings, tokens_path, users_path
 from skerry_registry.users import Users
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class NobodyMayLogIn(SkerryError):  # noqa: N818 - a row of the error table, nam
 def serve(settings: Settings) -> None:
     """Run until Ctrl-C or SIGTERM. Raises NobodyMayLogIn and the rows of a refused start."""
     path = users_path(settings)
-    if not Users.load(path).names():
+    if not anybody_may_log_in(settings):
         raise NobodyMayLogIn(path=path, command=f"{called()} user add NAME --file {path}")
     console = Console(stderr=True)
 
@@ -44,6 +45,12 @@ def serve(settings: Settings) -> None:
             console.print(f"  {name}: {fact}", highlight=False, soft_wrap=True)
 
     run(settings, ready)
+
+
+def anybody_may_log_in(settings: Settings) -> bool:
+    """Whether there is a user, a token, an issuer or a trusted proxy. Raises UsersUnreadable, TokensUnreadable."""
+    known = Users.load(users_path(settings)).names() or ApiTokens(tokens_path(settings), int).all()
+    return bool(known or settings.oidc_issuers or settings.auth_pre_authenticated)
 
 
 def run(
