@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Struct, UnsetType, structs
@@ -10,10 +11,9 @@ from msgspec import UNSET, Struct, UnsetType, structs
 from skerry import headers, pointer, times
 from skerry.errors import SkerryError
 from skerry.signals import Command, Decision, Event, Response
-from skerry_policies import policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from skerry.signals import Held, Json, Micros, Path
     from skerry_policies.enforcer import Permits
@@ -62,7 +62,12 @@ class Integration(Struct, frozen=True):
 
 
 class Expired(Struct, frozen=True):
-    """The value of the command that takes away whom time has expired; anybody may give it, for time has decided."""
+    """The value of the command that takes away whom time has expired, save some for now: (label, subject).
+
+    Anybody may give it, for time has decided; it comes from nowhere but this process.
+    """
+
+    spared: tuple[tuple[str, str], ...] = ()
 
 
 def action_of(path: Path) -> str | None:
@@ -72,10 +77,12 @@ def action_of(path: Path) -> str | None:
     return None
 
 
-def decide(held: Held, command: Command, permits: Permits, now: Micros, limit: int) -> Decision:
-    """Carry out an action for all entries that fit, as one event.
+def decide(
+    held: Held, command: Command, permits: Permits, now: Micros, change: Callable[[Command], Decision]
+) -> Decision:
+    """Carry out an action for all entries that fit, as one event; `change` decides an ordinary change of the policy.
 
-    Raises the rows above, and those of `policy.decide` for a subject that cannot be.
+    Raises the rows above, and what `change` does for a subject that cannot be.
     """
     name, value = action_of(command.path), command.value
     document = held.document
@@ -106,7 +113,7 @@ def decide(held: Held, command: Command, permits: Permits, now: Micros, limit: i
     if not touched:
         return Decision(response=Response(status=204, revision=held.revision))
     path, after = _narrowest(entries, changed, touched)
-    change = Command(
+    inner = Command(
         verb="delete" if after is UNSET else "modify",
         kind="policy",
         id=held.id,
@@ -115,7 +122,7 @@ def decide(held: Held, command: Command, permits: Permits, now: Micros, limit: i
         value=after,
         headers={key: text for key, text in command.headers.items() if key not in {"if-match", "if-none-match"}},
     )
-    decision = policy.decide(held, change, now, limit)
+    decision = change(inner)
     revision = decision.response.revision
     return structs.replace(decision, response=Response(status=204, revision=revision))
 
@@ -123,7 +130,10 @@ def decide(held: Held, command: Command, permits: Permits, now: Micros, limit: i
 def expire(held: Held, command: Command, now: Micros) -> Decision:
     """Take away every subject whose time is over, as one event; nothing where there is none."""
     document = held.document
-    over = [] if document is None else [(label, subject) for label, subject, at in expiring(document) if at <= now]
+    assert isinstance(command.value, Expired)
+    spared = command.value.spared
+    ends = () if document is None else expiring(document)
+    over = [(label, subject) for label, subject, at in ends if at <= now and (label, subject) not in spared]
     if document is None or not over:
         return Decision(response=Response(status=204, revision=held.revision))
     entries: dict[str, Any] = document["entries"]
@@ -151,7 +161,8 @@ def expiring(document: dict[str, Any]) -> Iterator[tuple[str, str, Micros]]:
         for subject, facts in entry["subjects"].items():
             expiry = facts.get("expiry")
             if isinstance(expiry, str):
-                yield label, subject, times.parse(expiry)
+                with suppress(ValueError):  # written before expiries were checked
+                    yield label, subject, times.parse(expiry)
 
 
 def _fits(name: str, entry: dict[str, Any], subjects: tuple[str, ...]) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from msgspec import UNSET
 
-from skerry import pointer
+from skerry import placeholders, pointer
 from skerry.ids import PolicyIdInvalid, check_policy_id
+from skerry.placeholders import PlaceholderUnresolved
 from skerry.signals import Command, Json, NewId, Path, Verb
-from skerry_policies.policy import PolicyIdNotSettable
+from skerry.values import JsonInvalid
+from skerry_policies.actions import ACTIVATE, DEACTIVATE, LABEL, ActionNotPossible, Integration
+from skerry_policies.document import PolicyIdNotSettable
 from skerry_registry.http.answer import Answer
 from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
 from skerry_registry.http.exchange import Exchange
@@ -24,8 +27,8 @@ ANY = ("GET", "PUT", "DELETE")
 KEPT = ("GET", "PUT")
 COLLECTION = ("GET", "POST")
 ACTION = ("POST",)
-ACTIONS = frozenset({b"activateTokenIntegration", b"deactivateTokenIntegration"})
 QUESTIONS = frozenset({b"explain", b"simulate"})
+ACTIONS = frozenset({ACTIVATE.encode(), DEACTIVATE.encode()})
 
 _OF_ENTRY: dict[bytes, tuple[str, ...]] = {
     b"subjects": KEPT,
@@ -53,9 +56,15 @@ class Spot(NamedTuple):
 class Policies:
     """Answers requests on policies."""
 
-    def __init__(self, exchange: Exchange, new_id: NewId, questions: dict[str, Question]) -> None:
-        """`questions` answers the routes that are no commands, by their names: policies, explain, simulate."""
+    def __init__(
+        self, exchange: Exchange, new_id: NewId, questions: dict[str, Question], *, integration_subject: str
+    ) -> None:
+        """`questions` answers the routes that are no commands, by their names: policies, explain, simulate.
+
+        `integration_subject`: the template of the subject that a token lets in.
+        """
         self._exchange = exchange
+        self._integration_subject = integration_subject
         self._new_id = new_id
         self._questions = questions
         self._spots: dict[bytes, Spot] = {}
@@ -83,6 +92,8 @@ class Policies:
                 request.ditto["fields"] = request.query["fields"]
         elif request.method == "PUT":
             value = await self._exchange.value(request)
+        elif request.method == "POST":
+            value = await self._integration(request, spot)
         assert request.caller is not None
         command = Command(
             verb=VERBS[request.method],
@@ -95,6 +106,25 @@ class Policies:
             origin=request.where,
         )
         return await self._exchange.carry_out(request, command, request.path)
+
+    async def _integration(self, request: Request, spot: Spot) -> Integration:
+        """Whom the caller's token lets in or out. Raises ActionNotPossible, JsonInvalid."""
+        caller, action = request.caller, spot.path[-1]
+        if caller is None or caller.claims is None:
+            raise ActionNotPossible(action=action, policy_id=spot.id, problem="you are not logged in with such a token")
+        try:
+            subjects = integration_subjects(self._integration_subject, caller.claims)
+        except PlaceholderUnresolved as error:
+            raise ActionNotPossible(action=action, policy_id=spot.id, problem=error.text) from error
+        if not subjects:
+            problem = f"your token lacks a claim of {self._integration_subject}"
+            raise ActionNotPossible(action=action, policy_id=spot.id, problem=problem)
+        if action == DEACTIVATE:
+            return Integration(subjects)
+        body = await self._exchange.value_if_any(request)
+        if body is not None and not isinstance(body, dict):
+            raise JsonInvalid(at="/", problem="it is not an object")
+        return Integration(subjects, caller.expires, (body or {}).get("announcement", UNSET))
 
     async def _create(self, request: Request) -> Answer:
         """A policy with an id of our making."""
@@ -128,6 +158,15 @@ class Policies:
         return spot
 
 
+def integration_subjects(template: str, claims: Mapping[str, Json]) -> tuple[str, ...]:
+    """The subjects that the template stands for, LABEL left in; none where a claim is missing. Raises PlaceholderUnresolved."""
+    scopes: placeholders.Scopes = {
+        "jwt": placeholders.json(claims),
+        "policy-entry": lambda name: [LABEL] if name == "label" else None,
+    }
+    return tuple(dict.fromkeys(placeholders.resolve(template, scopes)))
+
+
 def spot_of(raw: bytes) -> Spot:
     """What the raw path names. Raises RouteNotFound, and what is wrong with ids and pointers."""
     rest = raw[len(PREFIX) :]
@@ -145,7 +184,7 @@ def spot_of(raw: bytes) -> Spot:
     if found is None:
         raise RouteNotFound(path=raw.decode("latin-1"))
     route, methods = found
-    path = () if methods is ACTION else pointer.from_url(rest[1 + len(parts[0]) :], "policy")
+    path = () if route in {"explain", "simulate"} else pointer.from_url(rest[1 + len(parts[0]) :], "policy")
     if route == "import":
         check_policy_id(path[1])
     return Spot(policy_id, path, methods, route)
@@ -166,6 +205,8 @@ def policy_id_in(segment: bytes) -> str:
 def _route_of(parts: list[bytes]) -> tuple[str, tuple[str, ...]] | None:
     """The class of route below a policy, and its methods; None where there is none."""
     head, count = parts[0], len(parts)
+    if parts[-2:-1] == [b"actions"] and parts[-1] in ACTIONS and (count == 2 or (count == 4 and head == b"entries")):
+        return "action", ACTION
     if head in QUESTIONS:
         return (head.decode(), ACTION) if count == 1 else None
     if head == b"imports":
