@@ -133,14 +133,15 @@ class Bulk:
         """Every row for itself; the answers go out while the next rows come in."""
         await outbox.start(200, [NDJSON, VERSION])
         async for rows in self._batches(request, self._bounds.rows):
-            if rows[-1].number > self._bounds.rows:
+            inside = [row for row in rows if row.number <= self._bounds.rows]
+            await outbox.put(b"".join(await work.each(inside)))
+            if len(inside) < len(rows):
                 raise TooManyRows(
                     limit=self._bounds.rows,
                     which="",
                     done="Those before are answered above.",
                     setting="bulk_max_rows",
                 )
-            await outbox.put(b"".join(await work.each(rows)))
 
     async def _together(self, request: Request, work: _Work, outbox: Outbox) -> None:
         """All rows or none."""
