@@ -66,6 +66,11 @@ class Rights:
         self._sets: dict[str, EffectivePolicy] = {}
         self._importers: dict[str, set[str]] = {}
 
+    @property
+    def has_roots(self) -> bool:
+        """Whether there are root policies of namespaces."""
+        return bool(self._roots)
+
     def permits(
         self, run: Run | None, policy_id: str, subjects: tuple[str, ...], namespace: str | None = None
     ) -> Permits | None:
