@@ -29,15 +29,15 @@ MINUTE = 60_000_000
 POLICY: dict[str, Any] = {
     "entries": {
         "owner": {
-            "subjects": {"nginx:owner": {}},
+            "subjects": {"nginx:owner": {"type": ""}},
             "resources": {"thing:/": {"grant": ["READ", "WRITE"], "revoke": []}},
         },
         "guest": {
-            "subjects": {"nginx:guest": {}},
+            "subjects": {"nginx:guest": {"type": ""}},
             "resources": {"thing:/features/scada/properties/power": {"grant": ["READ"], "revoke": []}},
         },
         "blind": {
-            "subjects": {"nginx:blind": {}},
+            "subjects": {"nginx:blind": {"type": ""}},
             "resources": {
                 "thing:/": {"grant": ["READ"], "revoke": []},
                 "thing:/features/scada": {"grant": [], "revoke": ["READ"]},

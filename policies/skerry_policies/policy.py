@@ -3,39 +3,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
-from skerry import fields, headers, pointer, preconditions, values
+from skerry import fields, headers, pointer, preconditions
 from skerry.errors import SkerryError
 from skerry.ids import check_policy_id
 from skerry.signals import Command, Decision, Event, Held, Response
-from skerry.values import DEPTH_LIMIT
+from skerry_policies import document, lockout, parts, references
+from skerry_policies.document import TERMS, Terms
 from skerry_policies.enforcer import compile_permits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from skerry.signals import Json, Micros, Path
-
-
-class PolicyNotAccessible(SkerryError):
-    """No such policy, as far as the caller can know."""
-
-    code = "policies:policy.notfound"
-    status = 404
-    message = "No policy '{policy_id}' is visible to you."
-    description = "Either it does not exist or it lets you read no part of it."
-
-
-class PartNotFound(SkerryError):
-    """A part of a policy that is not there."""
-
-    code = "policies:entry.notfound"
-    status = 404
-    message = "The policy '{policy_id}' has nothing at {path} that you may see."
-    description = "Look at the whole policy to see what it has."
+    from skerry_policies.enforcer import Permits
 
 
 class PolicyExists(SkerryError):
@@ -47,15 +32,6 @@ class PolicyExists(SkerryError):
     description = "Choose another id, or modify the policy that exists."
 
 
-class PolicyNotModifiable(SkerryError):
-    """The caller may not write the policy."""
-
-    code = "policies:policy.notmodifiable"
-    status = 403
-    message = "You may not change the policy '{policy_id}' at {path}."
-    description = "It takes WRITE on policy:{path} and on everything below."
-
-
 class PolicyNotCreatable(SkerryError):
     """The creator would lock itself out."""
 
@@ -63,15 +39,6 @@ class PolicyNotCreatable(SkerryError):
     status = 403
     message = "The policy '{policy_id}' would not let you write it."
     description = "Grant one of your subjects WRITE on policy:/, or send allow-policy-lockout=true."
-
-
-class PolicyLocked(SkerryError):
-    """Nobody could ever change the policy again."""
-
-    code = "policies:policy.modificationinvalid"
-    status = 403
-    message = "The policy '{policy_id}' would leave nobody with WRITE on policy:/."
-    description = "Keep at least one subject without expiry in an entry that grants WRITE on policy:/ itself."
 
 
 class PolicyTooLarge(SkerryError):
@@ -83,44 +50,13 @@ class PolicyTooLarge(SkerryError):
     description = "Use fewer entries, or raise the setting policy_max_bytes."
 
 
-class PolicyInvalid(SkerryError):
-    """Not a policy document."""
+class PolicyNotMergeable(SkerryError):
+    """A merge of a policy."""
 
     code = "policies:entry.invalid"
     status = 400
-    message = "The policy is not valid at {at}: {problem}"
-    description = 'Its shape: {{"entries": {{"<label>": {{"subjects": {{"<issuer>:<subject>": {{"type": "<text>"}}}}, "resources": {{"thing:/": {{"grant": ["READ"], "revoke": []}}}}}}}}}}.'
-
-
-class LabelInvalid(SkerryError):
-    """An entry's label that is reserved or empty."""
-
-    code = "policies:label.invalid"
-    status = 400
-    message = "'{label}' cannot be the label of an entry."
-    description = "Labels are not empty, carry no slash, and do not begin with 'imported' or 'nsimported-'."
-
-
-class SubjectIdInvalid(SkerryError):
-    """A subject without an issuer."""
-
-    code = "policies:subjectid.invalid"
-    status = 400
-    message = "'{subject}' in the entry '{label}' is not a subject id."
-    description = "A subject id reads <issuer>:<subject>, nginx:ditto for instance."
-
-
-class PolicyIdNotSettable(SkerryError):
-    """The body names another policy than the path."""
-
-    code = "policies:id.notsettable"
-    status = 400
-    message = "The body's policyId '{found}' is not the policy '{policy_id}' that is addressed."
-    description = "Leave policyId out of the body, or make both the same."
-
-
-PERMISSIONS = frozenset({"READ", "WRITE", "EXECUTE"})
-_RESOURCE = re.compile(r"[a-zA-Z][\w\-]*:/.*\Z", re.DOTALL)
+    message = "The policy '{policy_id}' cannot be merged at {path}."
+    description = "Send the whole part with PUT instead."
 
 
 def implicit(policy_id: str, subject: str) -> dict[str, Any]:
@@ -138,142 +74,193 @@ def implicit(policy_id: str, subject: str) -> dict[str, Any]:
     }
 
 
-def check(policy_id: str, value: Json) -> dict[str, Any]:
-    """The document in its full form: policyId first, grant and revoke always there. Raises one of the rows above."""
-    if not isinstance(value, dict):
-        raise PolicyInvalid(at="/", problem="it is not an object")
-    values.check(value, addressable=False)
-    found = value.get("policyId", policy_id)
-    if found != policy_id:
-        raise PolicyIdNotSettable(found=found, policy_id=policy_id)
-    entries = value.get("entries", {})
-    if not isinstance(entries, dict):
-        raise PolicyInvalid(at="/entries", problem="it is not an object")
-    imports = value.get("imports", {})
-    if not isinstance(imports, dict):
-        raise PolicyInvalid(at="/imports", problem="it is not an object")
-    checked: dict[str, Any] = {"policyId": policy_id}
-    if imports:
-        checked["imports"] = imports
-    checked["entries"] = {label: _check_entry(label, entry) for label, entry in entries.items()}
-    return checked
+def checked(command: Command, now: Micros, terms: Terms = TERMS) -> Command:
+    """The command with its value in full form. Raises what `document.check` does, PolicyPathUnknown, PolicyNotMergeable."""
+    if command.verb == "merge":
+        raise PolicyNotMergeable(policy_id=command.id, path=pointer.write(command.path))
+    check_policy_id(command.id)
+    part = parts.part_of(command.path)
+    if command.verb in {"retrieve", "delete"}:
+        if command.verb == "delete" and part not in DELETABLE:
+            raise parts.PolicyPathUnknown(path=pointer.write(command.path))
+        return command
+    value = document.check(command.id, command.path, command.value, now, terms)
+    if part == "resource":
+        label = command.path[1]
+        key = document.resource_key(f"/entries/{label}/resources/{command.path[3]}", command.path[3])
+        return structs.replace(command, value=value, path=(*command.path[:3], key))
+    if part == "entry":
+        document.check_label(command.path[1])
+    return structs.replace(command, value=value)
 
 
-def _check_entry(label: str, entry: Json) -> dict[str, Any]:
-    """One entry in its full form."""
-    if not label or "/" in label or label.startswith(("imported", "nsimported-")):
-        raise LabelInvalid(label=label)
-    at = f"/entries/{label}"
-    if not isinstance(entry, dict):
-        raise PolicyInvalid(at=at, problem="it is not an object")
-    subjects = entry.get("subjects", {})
-    resources = entry.get("resources", {})
-    if not isinstance(subjects, dict):
-        raise PolicyInvalid(at=f"{at}/subjects", problem="it is not an object")
-    if not isinstance(resources, dict):
-        raise PolicyInvalid(at=f"{at}/resources", problem="it is not an object")
-    for subject, facts in subjects.items():
-        issuer, colon, name = subject.partition(":")
-        if not (issuer and colon and name):
-            raise SubjectIdInvalid(subject=subject, label=label)
-        if not isinstance(facts, dict):
-            raise PolicyInvalid(at=f"{at}/subjects/{subject}", problem="it is not an object")
-    rest = {key: value for key, value in entry.items() if key not in {"subjects", "resources", "importable"}}
-    return {
-        "subjects": subjects,
-        "resources": {key: _check_resource(f"{at}/resources/{key}", key, rights) for key, rights in resources.items()},
-        "importable": entry.get("importable", "implicit"),
-        **rest,
-    }
+DELETABLE = frozenset({"policy", "entry", "subject", "resource", "allowedAdditions", "references", "imports", "import"})
+"""The parts that can be taken away."""
+
+OWN = frozenset({"policy", "entry", "subject", "resource", "import", "references"})
+"""The parts that a change may create; the others are there as soon as what holds them is."""
 
 
-def _check_resource(at: str, key: str, rights: Json) -> dict[str, list[str]]:
-    """The rights on one resource in their full form."""
-    if not _RESOURCE.match(key):
-        raise PolicyInvalid(at=at, problem="a resource reads <type>:/<path>, thing:/features for instance")
-    if key.count("/") > DEPTH_LIMIT:
-        raise PolicyInvalid(at=at[:100], problem=f"the resource's path is deeper than {DEPTH_LIMIT} levels")
-    if not isinstance(rights, dict):
-        raise PolicyInvalid(at=at, problem="it is not an object")
-    full: dict[str, list[str]] = {}
-    for effect in ("grant", "revoke"):
-        names = rights.get(effect, [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise PolicyInvalid(at=f"{at}/{effect}", problem="it is not an array of permissions")
-        unknown = [name for name in names if name not in PERMISSIONS]
-        if unknown:
-            raise PolicyInvalid(at=f"{at}/{effect}", problem=f"'{unknown[0]}' is none of READ, WRITE, EXECUTE")
-        full[effect] = names
-    return full
+def decide(
+    held: Held,
+    command: Command,
+    now: Micros,
+    terms: Terms = TERMS,
+    permits_of: Callable[[dict[str, Any]], Permits] | None = None,
+) -> Decision:
+    """Check a command's value and carry it out; raises what `checked` and `carry_out` do."""
+    return carry_out(held, checked(command, now, terms), now, terms, permits_of)
 
 
-def check_lockout(document: dict[str, Any]) -> None:
-    """Refuse a document that nobody could change any more (skipped when it imports others)."""
-    if document.get("imports"):
-        return
-    for entry in document["entries"].values():
-        rights = entry["resources"].get("policy:/")
-        if rights is None or "WRITE" not in rights["grant"] or "WRITE" in rights["revoke"]:
-            continue
-        if any("expiry" not in facts for facts in entry["subjects"].values()):
-            return
-    raise PolicyLocked(policy_id=document["policyId"])
+def carry_out(
+    held: Held,
+    command: Command,
+    now: Micros,
+    terms: Terms = TERMS,
+    permits_of: Callable[[dict[str, Any]], Permits] | None = None,
+) -> Decision:
+    """Create, replace or delete a policy or a part of it; the value is in full form, the rights on what exists are checked.
 
-
-def decide(held: Held, command: Command, now: Micros, limit: int) -> Decision:
-    """Create, replace or delete a policy or a part of it. The caller's rights on a policy that exists are checked before.
-
-    Raises the rows above, PreconditionFailed.
+    `permits_of`: the creator's rights under the new document, imports included. Raises the rows above, those of
+    `references` and `lockout`, PreconditionFailed.
     """
     policy_id, path = held.id, command.path
+    part = parts.part_of(path)
     before = held.document
     found = UNSET if before is None else pointer.get(before, path)
-    preconditions.check(command.headers, _etag(held.revision, path, found), command.verb, "policy")
-    if command.verb == "merge":
-        raise PolicyInvalid(at=pointer.write(path), problem="a policy cannot be merged, send the whole part instead")
-    if before is None and (path or command.verb == "delete"):
-        raise PolicyNotAccessible(policy_id=policy_id)
-    if command.verb == "create" and before is not None:
+    if not (command.verb == "delete" and found is UNSET):
+        preconditions.check(command.headers, _etag(held.revision, path, found), command.verb, "policy")
+    if before is None:
+        return _create(held, command, now, terms, permits_of)
+    if command.verb == "create":
         raise PolicyExists(policy_id=policy_id)
     if command.verb == "delete":
-        if found is UNSET:
-            raise PartNotFound(policy_id=policy_id, path=pointer.write(path))
         if not path:
-            return _decision(held, command, now, None, created=False)
-        document = check(policy_id, pointer.remove(before, path))
-    elif path:
-        document = check(policy_id, pointer.put(before, path, command.value))
+            return _decision(held, command, now, created=False)
+        if found is UNSET and not _is_void(policy_id, part, path, before):
+            return Decision(response=Response(status=204, revision=held.revision))
+        after: dict[str, Any] = pointer.remove(before, path)
     else:
-        check_policy_id(policy_id)
-        document = check(policy_id, command.value if command.value is not UNSET else None)
-    check_lockout(document)
-    if before is None:
-        _check_creator(document, command)
-    size = len(msgspec.json.encode(document))
-    if size > limit:
-        raise PolicyTooLarge(policy_id=policy_id, size=size, limit=limit)
-    return _decision(held, command, now, document, created=found is UNSET)
+        _check_within(policy_id, path, before)
+        after = _with(before, path, command.value)
+        document.check_imports(policy_id, len(after.get("imports", ())))
+        if part in {"policy", "entries", "entry", "references"}:
+            references.check(after)
+    if path:
+        references.check_kept(policy_id, part, path, before, after)
+    if terms.lockout_prevention:
+        lockout.check(after, part, path)
+    _check_size(after, terms)
+    made = found is UNSET and part in OWN and not (part == "references" and not command.value)
+    return _decision(held, command, now, created=made)
 
 
-def _check_creator(document: dict[str, Any], command: Command) -> None:
-    """Refuse a new policy that its maker could not change, unless that is meant."""
-    if command.headers.get("allow-policy-lockout") == "true":
-        return
-    if not compile_permits(document, command.subjects).may("policy", (), "WRITE"):
-        raise PolicyNotCreatable(policy_id=document["policyId"])
+def _create(
+    held: Held,
+    command: Command,
+    now: Micros,
+    terms: Terms,
+    permits_of: Callable[[dict[str, Any]], Permits] | None,
+) -> Decision:
+    """A policy that is not there yet."""
+    if command.path or command.verb == "delete":
+        raise parts.PolicyNotAccessible(policy_id=held.id)
+    after: dict[str, Any] = command.value  # type: ignore[assignment]  # `checked` has made it an object
+    references.check(after)
+    if terms.lockout_prevention:
+        lockout.check(after)
+    if command.headers.get("allow-policy-lockout") != "true":
+        permits = compile_permits(after, command.subjects) if permits_of is None else permits_of(after)
+        if not permits.may("policy", (), "WRITE"):
+            raise PolicyNotCreatable(policy_id=held.id)
+    _check_size(after, terms)
+    return _decision(held, command, now, created=True)
 
 
-def retrieve(held: Held, visible: Json, command: Command) -> Response:
-    """A policy or a part of it; `visible` is the document without what the caller may not read. Raises NotModified."""
-    value = pointer.get(visible, command.path)
+def _check_size(after: dict[str, Any], terms: Terms) -> None:
+    """Raise PolicyTooLarge for more JSON than is allowed."""
+    size = len(msgspec.json.encode(after))
+    if size > terms.limit:
+        raise PolicyTooLarge(policy_id=after["policyId"], size=size, limit=terms.limit)
+
+
+def _is_void(policy_id: str, part: str, path: Path, before: dict[str, Any]) -> bool:
+    """Whether deleting what is not there counts as a change all the same (Ditto tells of it); raises where it is an error."""
+    if part not in {"allowedAdditions", "references", "imports"}:
+        raise _missing(policy_id, path, before)
+    _check_within(policy_id, path, before)
+    return part != "allowedAdditions"
+
+
+def _check_within(policy_id: str, path: Path, before: dict[str, Any]) -> None:
+    """Raise unless the policy has the entry or the import in which the part stands."""
+    if len(path) > 2 and pointer.get(before, path[:2]) is UNSET:
+        raise _missing(policy_id, path, before)
+
+
+def _missing(policy_id: str, path: Path, before: dict[str, Any]) -> parts.PolicyNotAccessible:
+    """The error for what is not there: it speaks of the entry or the import where that is missing altogether."""
+    whole = path[:2] if len(path) > 2 and pointer.get(before, path[:2]) is UNSET else path
+    return parts.not_accessible(policy_id, whole)
+
+
+def _with(before: dict[str, Any], path: Path, value: Json) -> dict[str, Any]:
+    """The document with the value at the path; what is empty and means nothing is left out, as in the full form."""
+    after: dict[str, Any]
+    if not value and (path == ("imports",) or path[2:] in {("references",), ("transitiveImports",)}):
+        after = pointer.remove(before, path)
+    else:
+        after = pointer.put(before, path, value)
+    if path[2:] == ("transitiveImports",) and "entries" not in after["imports"][path[1]]:
+        after = pointer.put(after, (*path[:2], "entries"), [])
+    return after
+
+
+_WHEN_ABSENT: dict[str, Json] = {
+    "imports": {},
+    "references": [],
+    "allowedAdditions": [],
+    "import transitiveImports": [],
+}
+"""Parts that are read as something empty when the policy says nothing."""
+
+
+def retrieve(held: Held, permits: Permits, command: Command) -> Response:
+    """A policy or a part of it, as far as the caller may read it.
+
+    Raises the 404 of the part, NotModified, PolicyPathUnknown.
+    """
+    path, whole = command.path, held.document
+    part = parts.part_of(path)
+    if whole is None:
+        raise parts.PolicyNotAccessible(policy_id=held.id)
+    if not permits.may_partly("policy", parts.resource_path(path), "READ"):
+        raise parts.not_accessible(held.id, path)
+    value = shown(whole) if not path else pointer.get(whole, path)
     if value is UNSET:
-        raise PartNotFound(policy_id=held.id, path=pointer.write(command.path))
-    etag = _etag(held.revision, command.path, value)
+        _check_within(held.id, path, whole)
+        if part == "import entries":
+            value = []
+        elif part in _WHEN_ABSENT:
+            value = _WHEN_ABSENT[part]
+        else:
+            raise parts.not_accessible(held.id, path)
+    etag = _etag(held.revision, path, value)
     preconditions.check(command.headers, etag, command.verb, "policy")
+    if type(value) is dict:
+        value = permits.view(path, value, "policy")
+        value = {} if value is UNSET else value
+        if not path:
+            value = {"policyId": held.id, **value}
     selector = command.headers.get("fields")
-    if selector and not command.path:
+    if selector and not path:
         value = fields.select(value, fields.parse(selector))
     return Response(status=200, value=value, etag=etag, revision=held.revision)
+
+
+def shown(whole: dict[str, Any]) -> dict[str, Any]:
+    """A policy's document as it is read: `imports` is always there."""
+    return {"policyId": whole["policyId"], "imports": {}, **whole}
 
 
 def _etag(revision: int, path: Path, value: Json | UnsetType) -> str | None:
@@ -283,10 +270,10 @@ def _etag(revision: int, path: Path, value: Json | UnsetType) -> str | None:
     return preconditions.value_etag(value) if path else preconditions.thing_etag(revision)
 
 
-def _decision(held: Held, command: Command, now: Micros, document: dict[str, Any] | None, *, created: bool) -> Decision:
-    """The event and the answer; `document` is the whole policy as it will be, None when it is deleted."""
+def _decision(held: Held, command: Command, now: Micros, *, created: bool) -> Decision:
+    """The event and the answer."""
     revision, path = held.revision + 1, command.path
-    value = UNSET if command.verb == "delete" else pointer.get(document, path)
+    value = UNSET if command.verb == "delete" else command.value
     event = Event(
         kind="policy",
         id=held.id,
@@ -300,7 +287,7 @@ def _decision(held: Held, command: Command, now: Micros, document: dict[str, Any
     )
     answer = Response(
         status=201 if created else 204,
-        value=value if created else UNSET,
+        value=UNSET if not created or value is UNSET else value if path else shown(value),
         etag=_etag(revision, path, value),
         revision=revision,
     )
@@ -309,15 +296,17 @@ def _decision(held: Held, command: Command, now: Micros, document: dict[str, Any
 
 def apply(held: Held, event: Event) -> Held:
     """The policy after the event."""
-    document: dict[str, Any] | None
+    after: Json
     if event.action == "deleted":
-        document = pointer.remove(held.document, event.path) if event.path else None
+        after = pointer.remove(held.document, event.path) if event.path else None
+    elif event.path and held.document is not None:
+        after = _with(held.document, event.path, event.value)
     else:
-        document = pointer.put(held.document or {}, event.path, event.value)
+        after = event.value
     return Held(
         kind="policy",
         id=event.id,
-        document=document,
+        document=after,
         revision=event.revision,
         number=event.number,
         created=event.timestamp if held.document is None else held.created,

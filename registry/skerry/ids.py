@@ -77,6 +77,11 @@ def check_policy_id(text: str) -> None:
         raise PolicyIdInvalid(id=text, problem=problem)
 
 
+def is_namespace(text: str) -> bool:
+    """Whether the text is a namespace, of one group or more."""
+    return bool(text) and _NAMESPACE.fullmatch(text) is not None
+
+
 def split_id(text: str) -> tuple[str, str]:
     """(namespace, name) of an id; names may hold further colons."""
     namespace, _, name = text.partition(":")

@@ -25,11 +25,13 @@ from skerry_adapters.series.ports import SeriesUnavailable
 from skerry_adapters.series.sink import Sink
 from skerry_policies.document import Terms
 from skerry_registry import contradictions, disk, logs
+from skerry_registry.announcements import Announcements
 from skerry_registry.audit import Trail
 from skerry_registry.audit.readers import Readers
 from skerry_registry.audit.refusals import Refusals
 from skerry_registry.bulk.progress import Progress
 from skerry_registry.device_rights import ThingRights, keep_current, logins
+from skerry_registry.expiry import Expiry
 from skerry_registry.history import History
 from skerry_registry.http.audit import Audit
 from skerry_registry.http.inside import Inside
@@ -146,9 +148,12 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             namespace_policies=settings.namespace_policies,
             journal_retention_days=settings.journal_retention_days,
             journal_max_bytes=settings.journal_max_bytes,
+            historical_headers=settings.historical_headers_to_persist,
             creation_rules=Creation.of(settings.entity_creation_grant, settings.entity_creation_revoke),
         )
     )
+    expiry = Expiry(registry, store, Announcements())
+    await stack.enter_async_context(_in_background("subjects that end", expiry.run()))
     search = await stack.enter_async_context(Search(registry, store))
     await stack.enter_async_context(_in_background("disk", disk.watch(folder)))
     series = await stack.enter_async_context(_series(settings, folder, store))

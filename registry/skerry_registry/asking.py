@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skerry_policies import policy
+from skerry_policies.parts import PolicyNotAccessible
 
 if TYPE_CHECKING:
     from skerry_policies.effective import EffectivePolicy
@@ -24,7 +24,7 @@ class Asking:
         permits = self._rights.permits(None, policy_id, self.subjects)
         whole = self._rights.effective(policy_id)
         if whole is None or permits is None or not permits.may_partly("policy", (), "READ"):
-            raise policy.PolicyNotAccessible(policy_id=policy_id)
+            raise PolicyNotAccessible(policy_id=policy_id)
         return whole
 
     def may_read(self, policy_id: str, label: str) -> bool:

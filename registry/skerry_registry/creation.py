@@ -12,6 +12,7 @@ from skerry.errors import SkerryError
 from skerry.ids import check_policy_id
 from skerry.values import JsonInvalid, name
 from skerry_policies import policy
+from skerry_policies.parts import PolicyNotAccessible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,10 +139,10 @@ def _copy(
     permits = permits_of(source)
     found = held_of("policy", source).document
     if found is None or permits is None or not permits.may_partly("policy", (), "READ"):
-        raise policy.PolicyNotAccessible(policy_id=source)
+        raise PolicyNotAccessible(policy_id=source)
     visible = permits.view((), found, "policy")
     if visible is UNSET:
-        raise policy.PolicyNotAccessible(policy_id=source)
+        raise PolicyNotAccessible(policy_id=source)
     return {**visible, "policyId": policy_id}
 
 
@@ -149,4 +150,4 @@ def _check_existing(policy_id: Any, permits_of: Callable[[str], Permits | None])
     """An existing policy must be visible."""
     permits = permits_of(policy_id) if isinstance(policy_id, str) else None
     if permits is None or not permits.may_partly("policy", (), "READ"):
-        raise policy.PolicyNotAccessible(policy_id=policy_id)
+        raise PolicyNotAccessible(policy_id=policy_id)

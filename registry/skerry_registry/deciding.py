@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET, structs
 
 from skerry import parts, things
-from skerry.preconditions import CONDITIONAL
 from skerry.signals import By, Command, Decision, Response
 from skerry.substitution import substituted
-from skerry_policies import actions, policy
+from skerry_policies import policy
+from skerry_policies.parts import PolicyNotAccessible
 from skerry_registry import creation, guarded
 from skerry_registry.deliveries import is_behind
+from skerry_registry.identities.creation import Creation
 from skerry_registry.journal.replay import apply
+from skerry_registry.policy_changes import PolicyChanges
 from skerry_registry.refusals import ThingNotModifiable, may_write, refusal
 from skerry_registry.runs import Lacking
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from skerry.signals import Event, Held, Kind, Micros
+    from skerry_policies.document import Terms
     from skerry_policies.enforcer import Permits
     from skerry_registry.deliveries import Deliveries
     from skerry_registry.heads import Commit, Entry, Heads
@@ -42,15 +45,17 @@ class Deciding:
         begin: Callable[[Run], Commit],
         *,
         thing_limit: int,
-        policy_limit: int,
+        policy_terms: Terms,
+        creation_rules: Creation | None = None,
     ) -> None:
-        """`begin` makes an empty commit of a run; the limits are bytes of JSON."""
+        """`begin` makes an empty commit of a run; `thing_limit` is bytes of JSON; `creation_rules` are the operator's."""
         self._heads = heads
         self._deliveries = deliveries
         self._rights = rights
         self._begin = begin
         self._thing_limit = thing_limit
-        self._policy_limit = policy_limit
+        self._policies = PolicyChanges(rights, policy_terms, creation_rules)
+        self._check_creation = (creation_rules or Creation((), ())).check
 
     def decide(self, run: Run, command: Command, now: Micros) -> Response:
         """The answer to one command; its event joins the run's commit. Raises SkerryError, or Lacking before any effect."""
@@ -59,7 +64,7 @@ class Deciding:
             held = self._visible(run, entry)
             if command.kind == "thing":
                 return self._retrieve_thing(run, held, command, now)
-            return self._retrieve_policy(run, held, command)
+            return self._policies.retrieve(run, held, command)
         if command.digest is not None and self._repeats(run, entry, command):
             run.depend(entry.commit)
             return Response(status=204, revision=entry.head.revision)
@@ -69,16 +74,7 @@ class Deciding:
             if held.document is None:
                 return self._create_thing(run, entry, command, now)
             return self._change_thing(run, entry, command, now)
-        if held.document is not None:
-            if isinstance(command.value, actions.Expired):
-                return self._take(run, entry, command, actions.expire(held, command, now))
-            permits = self._rights.permits_under(run, held.id, held.document, command.subjects)
-            if actions.action_of(command.path) is not None:
-                decision = actions.decide(held, command, permits, now, self._policy_limit)
-                return self._take(run, entry, command, decision)
-            if not permits.may("policy", command.path, "WRITE"):
-                raise policy.PolicyNotModifiable(policy_id=held.id, path="/" + "/".join(command.path))
-        return self._take(run, entry, command, policy.decide(held, command, now, self._policy_limit))
+        return self._take(run, entry, command, self._policies.decide(run, held, command, now))
 
     def find(self, kind: Kind, id: str) -> Entry:  # noqa: A002 - the model's word
         """The entry in memory, or Lacking."""
@@ -100,18 +96,7 @@ class Deciding:
         if document is None:
             return None
         permits = self._rights.permits(run, document["policyId"], subjects, held.id.partition(":")[0])
-        if permits is None or not permits.may_partly("thing", (), "READ"):
-            return None
-        if permits.sees_all:
-            return held
-        visible = permits.view((), document)
-        shown = dict(visible) if visible is not UNSET else {}
-        shown["thingId"] = document["thingId"]
-        tree = held.metadata
-        for path in ((), ("_metadata",)):  # what is said of a value is as secret as the value
-            tree = None if tree is None else permits.view(path, tree)
-            tree = None if tree is UNSET else tree
-        return structs.replace(held, document=shown, metadata=tree)
+        return guarded.shown(permits, held)
 
     def _retrieve_thing(self, run: Run, held: Held, command: Command, now: Micros) -> Response:
         """A thing or a part of it, as far as the caller may see."""
@@ -136,18 +121,8 @@ class Deciding:
         found = self._visible(run, self.find("policy", policy_id)).document
         if permits is None or found is None:
             return document
-        shown = permits.view((), found, "policy")
+        shown = permits.view((), policy.shown(found), "policy")
         return document if shown is UNSET else {**document, "_policy": shown}
-
-    def _retrieve_policy(self, run: Run, held: Held, command: Command) -> Response:
-        """A policy or a part of it, as far as the caller may see."""
-        permits = self._rights.permits(run, held.id, command.subjects)
-        if held.document is None or permits is None or not permits.may_partly("policy", (), "READ"):
-            raise policy.PolicyNotAccessible(policy_id=held.id)
-        shown = permits.view((), held.document, "policy")
-        return policy.retrieve(
-            held, {"policyId": held.id} if shown is UNSET else {**shown, "policyId": held.id}, command
-        )
 
     def _change_thing(self, run: Run, entry: Entry, command: Command, now: Micros) -> Response:
         """A write on a thing that exists."""
@@ -183,7 +158,7 @@ class Deciding:
         if permits is None:
             return f'299 - "The policy {policy_id} does not exist: nobody can reach the thing until it is created."'
         if not permits.may_partly("policy", (), "READ"):
-            raise policy.PolicyNotAccessible(policy_id=policy_id)
+            raise PolicyNotAccessible(policy_id=policy_id)
         if not permits.may("thing", (), "WRITE"):
             raise refusal(command)
         return None
@@ -198,6 +173,7 @@ class Deciding:
             return self._take(run, entry, command, decision)
         if command.verb == "merge":
             parts.checked(command.id, (), value, merging=True)  # as it was sent: the policyId is put in below
+        self._check_creation("thing", command.id, command.subjects, value.get("definition"))
 
         namespace = command.id.partition(":")[0]
 
@@ -210,7 +186,7 @@ class Deciding:
         if birth.document is None:
             permits = permits_of(birth.policy_id)
         else:
-            made = _make_policy(guard.head, birth, command, now, self._policy_limit)
+            made = self._policies.make(run, guard.head, birth, command, now)
             assert made.event is not None
             assert isinstance(made.event.value, dict)
             permits = self._rights.permits_under(run, birth.policy_id, made.event.value, command.subjects, namespace)
@@ -294,28 +270,6 @@ class Deciding:
 def is_telemetry(command: Command) -> bool:
     """Whether it is what devices send all the time: features over MQTT."""
     return command.path[:1] == ("features",) and command.origin.startswith("mqtt")
-
-
-def _make_policy(held: Held, birth: creation.Birth, command: Command, now: Micros, limit: int) -> Decision:
-    """The decision that makes the policy of a new thing."""
-    making = Command(
-        verb="create",
-        kind="policy",
-        id=birth.policy_id,
-        subjects=command.subjects,
-        value=birth.document,
-        headers={name: text for name, text in command.headers.items() if name not in CONDITIONAL},
-    )
-    try:
-        return policy.decide(held, making, now, limit)
-    except (
-        policy.PolicyInvalid,
-        policy.PolicyLocked,
-        policy.PolicyIdNotSettable,
-        policy.LabelInvalid,
-        policy.SubjectIdInvalid,
-    ) as error:
-        raise creation.PolicyRefused(thing_id=command.id, problem=error.text) from error
 
 
 def _without_special(command: Command, value: dict[str, Any], **more: Any) -> Command:

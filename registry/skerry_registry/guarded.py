@@ -46,6 +46,23 @@ def decide(permits: Permits, held: Held, command: Command, now: Micros, limit: i
     return decision
 
 
+def shown(permits: Permits | None, held: Held) -> Held | None:
+    """The thing with everything taken out that the caller may not read; None when nothing is left."""
+    document = held.document
+    if document is None or permits is None or not permits.may_partly("thing", (), "READ"):
+        return None
+    if permits.sees_all:
+        return held
+    visible = permits.view((), document)
+    left = dict(visible) if visible is not UNSET else {}
+    left["thingId"] = document["thingId"]
+    tree = held.metadata
+    for path in ((), ("_metadata",)):  # what is said of a value is as secret as the value
+        tree = None if tree is None else permits.view(path, tree)
+        tree = None if tree is UNSET else tree
+    return structs.replace(held, document=left, metadata=tree)
+
+
 def check_readable(permits: Permits, command: Command, now: Micros) -> None:
     """Raise ConditionFailed unless the caller may read all that the conditions of the command look at (ditto.md 1.3)."""
     wanted = conditions.read(command, now) if command.headers else None

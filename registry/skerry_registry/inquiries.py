@@ -13,7 +13,8 @@ from msgspec import Struct
 from skerry import things
 from skerry.ids import check_policy_id, check_thing_id, split_id
 from skerry.values import JsonInvalid
-from skerry_policies import explain, policy
+from skerry_policies import explain, lockout
+from skerry_policies.document import check as checked_policy
 from skerry_policies.effective import EffectivePolicy
 from skerry_policies.explain import Explanation, Right
 from skerry_registry.asking import Asking
@@ -152,8 +153,8 @@ class Inquiries:
         """
         asking = Asking(self._registry, asker)
         before = await self._registry.known(lambda: asking.policy(policy_id))
-        document = policy.check(policy_id, changed)
-        policy.check_lockout(document)
+        document = checked_policy(policy_id, (), changed, self._registry.clock())
+        lockout.check(document)
         after = await self._registry.known(lambda: self._registry.rights.effective_of(policy_id, document))
         was = await self._registry.known(lambda: _named(before, asking))
         will = await self._registry.known(lambda: _named(after, asking, sent=policy_id))

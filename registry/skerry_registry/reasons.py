@@ -9,7 +9,7 @@ from skerry.ids import split_id
 from skerry_policies import explain
 from skerry_policies.actions import ActionNotAllowed, action_of
 from skerry_policies.explain import Explanation, Right
-from skerry_policies.policy import PolicyNotAccessible
+from skerry_policies.parts import PolicyNotAccessible
 from skerry_registry.asking import Asking
 
 if TYPE_CHECKING:

@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 from skerry import things
 from skerry.errors import SkerryError
+from skerry_policies.document import TERMS
 from skerry_registry.deciding import Deciding
 from skerry_registry.deliveries import Deliveries
 from skerry_registry.heads import Commit, Entry, Heads
 from skerry_registry.journal import Journal, Retention
+from skerry_registry.past import Past, is_asked
 from skerry_registry.ports import EventNotStorable, RevisionConflict, StoreUnavailable
 from skerry_registry.rights import Rights
 from skerry_registry.runs import Lacking, NotDone, Run
 from skerry_registry.snapshots import Snapshots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from skerry.signals import Clock, Command, Held, Kind, NewId, Response
+    from skerry_policies.document import Terms
     from skerry_policies.enforcer import Permits
     from skerry_registry.heads import Key
+    from skerry_registry.identities.creation import Creation
     from skerry_registry.ports import Store
 
 log = logging.getLogger(__name__)
@@ -66,12 +70,14 @@ class Registry:
         *,
         cache_things: int = 20_000,
         thing_max_bytes: int = 102_400,
-        policy_max_bytes: int = 102_400,
+        policy_terms: Terms = TERMS,
         snapshot_seconds: float = 10.0,
         snapshot_events: int = 50_000,
         journal_retention_days: float = 3.0,
         journal_max_bytes: int = 4_000_000_000,
         namespace_policies: Mapping[str, Sequence[str]] | None = None,
+        historical_headers: Collection[str] = (),
+        creation_rules: Creation | None = None,
     ) -> None:
         """Limits are counts and bytes of JSON; a snapshot lags by at most the given seconds and about so many events."""
         self.journal = Journal(store)
@@ -80,6 +86,7 @@ class Registry:
         self._store = store
         self._heads = Heads(cache_things)
         self.rights = Rights(self._heads, clock, namespace_policies)
+        self._past = Past(self, store, historical_headers)
         self._deliveries = Deliveries()
         self._deciding = Deciding(
             self._heads,
@@ -87,7 +94,8 @@ class Registry:
             self.rights,
             self._begin,
             thing_limit=thing_max_bytes,
-            policy_limit=policy_max_bytes,
+            policy_terms=policy_terms,
+            creation_rules=creation_rules,
         )
         self._snapshots = Snapshots(
             store,
@@ -151,6 +159,8 @@ class Registry:
 
     async def handle_all(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
         """Carry out many commands, each for itself, sharing commits; the answers stand in the commands' order."""
+        if any(is_asked(command) for command in commands if command.verb == "retrieve"):
+            return await self._past.handle_all(commands)
         if self._snapshots.full:
             await self._snapshots.wait()
         return await self._carry_out(Run(commands))

@@ -148,6 +148,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(ge=0, description="The journal's size at which the oldest events go, whatever their age; 0 for no bound."),
     ] = 4_000_000_000
+    historical_headers_to_persist: Annotated[
+        tuple[str, ...],
+        Meta(description="Headers of a change that a read of the state after it tells as `historical-headers`."),
+    ] = ()
     series_retention_days: Annotated[
         float,
         Meta(

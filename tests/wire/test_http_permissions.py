@@ -11,7 +11,7 @@ import pytest
 
 from wire.http_server import served
 
-ALL = {resource: {"grant": ["READ", "WRITE"]} for resource in ("thing:/", "policy:/", "message:/")}
+ALL = {resource: {"grant": ["READ", "WRITE"], "revoke": []} for resource in ("thing:/", "policy:/", "message:/")}
 MERGE = {"content-type": "application/merge-patch+json"}
 T = "/api/2/things/a:t"
 P = "/api/2/policies/a:p"
@@ -19,7 +19,7 @@ P = "/api/2/policies/a:p"
 
 def policy(eve: dict[str, list[str]], **more: Any) -> dict[str, Any]:
     """ditto may everything, eve what is said: resource to permissions."""
-    resources = {resource: {"grant": grant} for resource, grant in eve.items()}
+    resources = {resource: {"grant": grant, "revoke": []} for resource, grant in eve.items()}
     return {
         "entries": {
             "owner": {"subjects": {"nginx:ditto": {"type": "t"}}, "resources": ALL},
@@ -98,7 +98,9 @@ async def test_a_refusal_says_why(clients):
     assert (why["granted"], why["decidedBy"]) == (False, [])
     assert why["missing"] == [{"resource": "thing:/attributes/a", "permission": "WRITE"}]
     assert why["couldBeGrantedBy"] == []  # only 'owner' could, and eve may not read that entry
-    assert (await ditto.put(f"{P}/entries/other/resources/policy:/", json={"grant": ["READ"]})).status_code == 201
+    assert (
+        await ditto.put(f"{P}/entries/other/resources/policy:/", json={"grant": ["READ"], "revoke": []})
+    ).status_code == 201
     why = (await eve.put(f"{T}/attributes/a", json=2)).json()["why"]
     assert why["couldBeGrantedBy"] == [{"policyId": "a:p", "entry": "owner", "subjects": ["nginx:ditto"]}]
     refused = await eve.patch(

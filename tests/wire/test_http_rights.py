@@ -12,18 +12,18 @@ import pytest
 
 from wire.http_server import served
 
-ALL = {"thing:/": {"grant": ["READ", "WRITE"]}, "policy:/": {"grant": ["READ", "WRITE"]}}
+ALL = {"thing:/": {"grant": ["READ", "WRITE"], "revoke": []}, "policy:/": {"grant": ["READ", "WRITE"], "revoke": []}}
 X = "/api/2/things/a:b/features/f/properties/x"
 MERGE = {"content-type": "application/merge-patch+json"}
 
 
 def policy(**eve: list[str]) -> dict[str, Any]:
     """ditto may everything, eve what is said: resource to permissions."""
-    resources = {resource: {"grant": grant} for resource, grant in eve.items()}
+    resources = {resource: {"grant": grant, "revoke": []} for resource, grant in eve.items()}
     return {
         "entries": {
-            "owner": {"subjects": {"nginx:ditto": {}}, "resources": ALL},
-            "other": {"subjects": {"nginx:eve": {}}, "resources": resources},
+            "owner": {"subjects": {"nginx:ditto": {"type": ""}}, "resources": ALL},
+            "other": {"subjects": {"nginx:eve": {"type": ""}}, "resources": resources},
         }
     }
 
@@ -93,7 +93,7 @@ async def test_a_policy_cannot_be_made_that_breaks_the_lists_of_others(clients):
     deep = policy(**{"thing:" + "/a" * 5_000: ["READ"]})
     assert (await ditto.put("/api/2/things/a:deep", json={"_policy": deep})).status_code == 400
     tree = "[" * 300 + "]" * 300
-    text = json.dumps({"_policy": policy()}).replace('"nginx:eve": {}', f'"nginx:eve": {{"x": {tree}}}')
+    text = json.dumps({"_policy": policy()}).replace('"nginx:eve": {"type": ""}', f'"nginx:eve": {{"x": {tree}}}')
     answer = await ditto.put("/api/2/things/a:deep", content=text, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert (await eve.get("/api/2/things")).status_code == 200

@@ -15,7 +15,7 @@ from skerry.signals import Held, Json
 from skerry.things import ThingNotAccessible
 from skerry.times import DAY
 from skerry.values import JsonFieldMissing, JsonInvalid, name
-from skerry_policies.policy import PolicyNotAccessible
+from skerry_policies.parts import PolicyNotAccessible
 from skerry_registry import levels
 from skerry_registry.http.inside import INSTANCE, Inside, shown
 

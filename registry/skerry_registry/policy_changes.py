@@ -1,0 +1,87 @@
+"""What becomes of commands on policies: the caller's rights, what may be imported, then the model's decision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from skerry.errors import SkerryError
+from skerry.preconditions import CONDITIONAL
+from skerry.signals import Command
+from skerry_policies import actions, lockout, parts, policy
+from skerry_registry import importing
+from skerry_registry.creation import PolicyRefused
+
+if TYPE_CHECKING:
+    from skerry.signals import Decision, Held, Micros, Response
+    from skerry_policies.document import Terms
+    from skerry_policies.enforcer import Permits
+    from skerry_registry.creation import Birth
+    from skerry_registry.identities.creation import Creation
+    from skerry_registry.rights import Rights
+    from skerry_registry.runs import Run
+
+BAD_REQUEST = 400
+
+
+class PolicyChanges:
+    """Decisions on policies; all of it raises Lacking for policies that are not in memory."""
+
+    def __init__(self, rights: Rights, terms: Terms, creation: Creation | None) -> None:
+        """`creation` are the operator's rules of who may create what."""
+        self._rights = rights
+        self._terms = terms
+        self._creation = creation
+
+    def retrieve(self, run: Run, held: Held, command: Command) -> Response:
+        """A policy or a part of it, as far as the caller may see."""
+        permits = self._rights.permits(run, held.id, command.subjects)
+        if permits is None:
+            raise parts.PolicyNotAccessible(policy_id=held.id)
+        return policy.retrieve(held, permits, command)
+
+    def decide(self, run: Run, held: Held, command: Command, now: Micros) -> Decision:
+        """A write or an action on a policy, there or not. Raises what the model refuses, and the 403 of the part."""
+        if held.document is not None:
+            if isinstance(command.value, actions.Expired):
+                return actions.expire(held, command, now)
+            if actions.action_of(command.path) is not None:
+                permits = self._rights.permits_under(run, held.id, held.document, command.subjects)
+                return actions.decide(
+                    held, command, permits, now, lambda change: policy.decide(held, change, now, self._terms)
+                )
+        elif self._creation is not None and not command.path and command.verb != "delete":
+            self._creation.check("policy", held.id, command.subjects)
+        return self._change(run, held, command, now)
+
+    def _change(self, run: Run, held: Held, command: Command, now: Micros) -> Decision:
+        """A write: what is sent must be sound, the caller entitled, and what it imports readable."""
+        command = policy.checked(command, now, self._terms)
+        if held.document is not None and command.verb != "create":
+            permits = self._rights.permits_under(run, held.id, held.document, command.subjects)
+            if not permits.may("policy", parts.resource_path(command.path), "WRITE"):
+                raise parts.not_modifiable(held.id, command.path)
+        importing.check(self._rights, run, command)
+
+        def permits_of(document: dict[str, Any]) -> Permits:
+            return self._rights.permits_under(run, held.id, document, command.subjects)
+
+        return policy.carry_out(held, command, now, self._terms, permits_of)
+
+    def make(self, run: Run, held: Held, birth: Birth, command: Command, now: Micros) -> Decision:
+        """The decision that makes the policy of the thing that the command creates. Raises PolicyRefused for a bad one."""
+        if self._creation is not None:
+            self._creation.check("policy", birth.policy_id, command.subjects)
+        making = Command(
+            verb="create",
+            kind="policy",
+            id=birth.policy_id,
+            subjects=command.subjects,
+            value=birth.document,
+            headers={name: text for name, text in command.headers.items() if name not in CONDITIONAL},
+        )
+        try:
+            return self._change(run, held, making, now)
+        except SkerryError as error:
+            if isinstance(error, lockout.PolicyLocked) or error.status == BAD_REQUEST:
+                raise PolicyRefused(thing_id=command.id, problem=error.text) from error
+            raise
