@@ -172,7 +172,8 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             max_bytes=settings.audit_max_bytes,
         )
     )
-    refusals = Refusals(trail, registry, now)
+    topics = Topics(settings.sources)
+    refusals = Refusals(trail, registry, now, topics)
     registry.on_refused(refusals.command)
     progress = Progress(folder / "bulk.db", now, hours=settings.bulk_key_hours)
     stack.callback(progress.close)
@@ -187,7 +188,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             settings.mqtt_port,
             take=inlet.take,
             authenticate=logins(identities),
-            rights=_rights_of(registry, settings),
+            rights=_rights_of(registry, topics),
             note=refusals.broker,
             clock=now,
             folder=folder,
@@ -218,9 +219,9 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
     )
 
 
-def _rights_of(registry: Registry, settings: Settings) -> PolicyRights:
+def _rights_of(registry: Registry, topics: Topics) -> PolicyRights:
     """The rights at the embedded broker, current with every commit."""
-    rights = PolicyRights(Topics(settings.sources), ThingRights(registry))
+    rights = PolicyRights(topics, ThingRights(registry))
     keep_current(registry, rights)
     return rights
 

@@ -11,7 +11,7 @@ from skerry.errors import SkerryError
 from skerry.ids import check_feature_id, check_thing_id
 from skerry.signals import Path
 from skerry_adapters.broker.packets import Reason
-from skerry_adapters.broker.topics import SHORT_TOPIC
+from skerry_adapters.broker.topics import SHORT_TOPIC, split_share
 from skerry_adapters.mapping import topic_form
 from skerry_adapters.sources import PLACEHOLDER, Source, matcher
 
@@ -152,7 +152,7 @@ class Topics:
 
     def thing_of(self, pattern: str) -> str | None:
         """The one thing of which a topic or filter `device/{namespace}/{name}/...` speaks; None for any other."""
-        levels = pattern.split("/", 3)
+        levels = split_share(pattern)[1].split("/", 3)
         if levels[0] != DEVICE or len(levels) < 3:
             return None
         return _thing_id(levels[1], levels[2])

@@ -12,8 +12,8 @@ from skerry_registry.runs import Lacking
 
 if TYPE_CHECKING:
     from skerry.errors import SkerryError
-    from skerry.signals import Clock, Command
-    from skerry_adapters.broker import Refusal
+    from skerry.signals import Clock, Command, Kind
+    from skerry_adapters.broker import Refusal, Topics
     from skerry_registry.audit.trail import Trail
     from skerry_registry.http.request import Request
     from skerry_registry.registry import Registry
@@ -25,14 +25,16 @@ LONGEST = 256
 class Refusals:
     """Makes records of refusals and hands them to the trail."""
 
-    def __init__(self, trail: Trail, registry: Registry, clock: Clock) -> None:
+    def __init__(self, trail: Trail, registry: Registry, clock: Clock, topics: Topics) -> None:
+        """`topics` say of which thing an MQTT topic speaks."""
+        self._topics = topics
         self._trail = trail
         self._registry = registry
         self._clock = clock
 
     def command(self, command: Command, error: SkerryError) -> None:
         """A command that a policy refused."""
-        policy, revision = self._policy_of(command)
+        policy, revision = self._policy_of(command.kind, command.id)
         self._note(
             action=command.verb,
             kind=command.kind,
@@ -47,8 +49,19 @@ class Refusals:
 
     def broker(self, refusal: Refusal) -> None:
         """What the embedded broker refused."""
+        thing = ""
+        if refusal.action == "publish":
+            need = self._topics.need(refusal.topic)
+            thing = "" if need is None else need.thing_id
+        elif refusal.action == "subscribe":
+            thing = self._topics.thing_of(refusal.topic) or ""
+        policy, revision = self._policy_of("thing", thing) if thing else ("", None)
         self._note(
             action=refusal.action,
+            kind="thing" if thing else "",
+            entity=thing,
+            policy=policy,
+            policy_revision=revision,
             path=refusal.topic[:LONGEST],
             subject=refusal.subjects[0] if refusal.subjects else "",
             user=refusal.user[:LONGEST],
@@ -71,12 +84,12 @@ class Refusals:
     def _note(self, **facts: str | int | None) -> None:
         self._trail.refuse(Record(time=self._clock(), outcome="refused", **facts))  # type: ignore[arg-type]
 
-    def _policy_of(self, command: Command) -> tuple[str, int | None]:
+    def _policy_of(self, kind: Kind, entity: str) -> tuple[str, int | None]:
         """The policy that decided, and its revision, as far as memory tells."""
+        policy = entity
         try:
-            policy = command.id
-            if command.kind == "thing":
-                document = self._registry.held_now("thing", command.id).document
+            if kind == "thing":
+                document = self._registry.held_now("thing", entity).document
                 if document is None:
                     return "", None
                 policy = document["policyId"]
