@@ -1,0 +1,134 @@
+"""What an entity was at a revision or a time, for those who may read it now."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from registry_door import ANNE, BOB, OWNER, T1, delete, entry, get, merge, put, put_policy, refused, serving
+from skerry.signals import Command, Response
+from skerry.times import write
+from skerry_registry.registry import Registry
+
+GONE = (404, "things:thing.history.notfound")
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[Registry]:
+    async with serving(historical_headers=["correlation-id", "ditto-originator"]) as registry:
+        yield registry
+
+
+def at(revision: object, *path: str, who=ANNE, thing: str = T1, **more: str) -> Command:
+    """A read of a revision."""
+    headers = {"at-historical-revision": str(revision), **{name.replace("_", "-"): text for name, text in more.items()}}
+    return get(*path, who=who, thing=thing, **headers)
+
+
+async def read(registry: Registry, command: Command) -> Response:
+    return await registry.handle(command)
+
+
+async def test_a_thing_is_read_as_it_was(registry):
+    await registry.handle(put({"attributes": {"a": 1}}))
+    await registry.handle(put(2, "attributes", "a"))
+    await registry.handle(merge({"features": {"f": {"properties": {"x": 1}}}}))
+    await registry.handle(put({"attributes": {"b": 1}}))
+    values = [(await read(registry, at(revision, fields="attributes,features"))).value for revision in range(1, 5)]
+    assert values == [
+        {"attributes": {"a": 1}},
+        {"attributes": {"a": 2}},
+        {"attributes": {"a": 2}, "features": {"f": {"properties": {"x": 1}}}},
+        {"attributes": {"b": 1}},
+    ]
+    found = await read(registry, at(2, "attributes", "a"))
+    assert (found.value, found.revision) == (2, 2)
+    assert (await read(registry, at(2, fields="_revision,_modified,thingId"))).value["_revision"] == 2
+    assert (await read(registry, at(2))).etag == '"rev:2"'
+    assert await refused(registry, at(2, "features")) == (404, "things:features.notfound")
+
+
+async def test_a_time_names_what_was_before_it(registry):
+    await registry.handle(put({"attributes": {"a": 1}}))
+    await registry.handle(put(2, "attributes", "a"))
+    times = [(await read(registry, at(revision, fields="_modified"))).value["_modified"] for revision in (1, 2)]
+    when = {"at-historical-timestamp": times[1]}
+    assert (await read(registry, get("attributes", "a", **when))).value == 1
+    later = {"at-historical-timestamp": write(registry.clock())}
+    assert (await read(registry, get("attributes", "a", **later))).value == 2
+    for beyond in (times[0], "1970-01-01T00:00:00Z", "9999-01-01T00:00:00Z"):
+        assert await refused(registry, get(**{"at-historical-timestamp": beyond})) == GONE
+
+
+@pytest.mark.parametrize("revision", ["0", "-1", "3", "99999999999999999999999"])
+async def test_what_never_was_is_not_found(registry, revision):
+    await registry.handle(put())
+    await registry.handle(put(1, "attributes", "a"))
+    assert await refused(registry, at(revision)) == GONE
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"at-historical-revision": "one"}, {"at-historical-timestamp": "yesterday"}, {"at-historical-timestamp": ""}],
+)
+async def test_what_is_no_revision_and_no_time_is_refused(registry, headers):
+    await registry.handle(put())
+    assert await refused(registry, get(**headers)) == (400, "header.invalid")
+
+
+async def test_a_deleted_thing_is_not_read_and_its_successor_has_its_history(registry):
+    await registry.handle(put({"attributes": {"a": 1}}))
+    await registry.handle(delete())
+    assert await refused(registry, at(1)) == (404, "things:thing.notfound")
+    await registry.handle(put({"policyId": T1}))
+    assert (await read(registry, at(1, "attributes", "a"))).value == 1
+    assert await refused(registry, at(2)) == GONE
+    assert await refused(registry, at(1, thing="demo:none")) == (404, "things:thing.notfound")
+
+
+async def test_the_rights_are_those_of_now(registry):
+    bob = entry(BOB[0], thing={"/attributes/open": "R"})
+    await registry.handle(put_policy("demo:P", {"owner": OWNER, "bob": bob}))
+    await registry.handle(put({"policyId": "demo:P", "attributes": {"open": 1, "shut": 1}}))
+    await registry.handle(put(2, "attributes", "open"))
+    assert (await read(registry, at(1, "attributes", who=BOB))).value == {"open": 1}
+    assert await refused(registry, at(1, "attributes", "shut", who=BOB)) == (404, "things:attribute.notfound")
+    failed = (412, "things:condition.failed")
+    assert await refused(registry, at(1, who=BOB, condition="eq(attributes/shut,1)")) == failed
+    assert (await read(registry, at(1, condition="eq(attributes/open,1)"))).status == 200
+    assert await refused(registry, at(1, condition="eq(attributes/open,2)")) == failed
+    await registry.handle(put_policy("demo:P", {"owner": OWNER}))
+    assert await refused(registry, at(1, "attributes", who=BOB)) == (404, "things:thing.notfound")
+    shown = (await read(registry, at(1, fields="_policy/entries/owner/subjects"))).value
+    assert shown["_policy"]["entries"]["owner"]["subjects"] == OWNER["subjects"]
+
+
+async def test_the_headers_of_the_change_are_told(registry):
+    await registry.handle(put({}, headers={"correlation-id": "one", "device": "d"}))
+    await registry.handle(put(1, "attributes", "a", headers={"correlation-id": "two"}))
+    found = await read(registry, at(1))
+    assert json.loads(found.headers["historical-headers"]) == {"correlation-id": "one", "ditto-originator": ANNE[0]}
+    assert "historical-headers" not in (await read(registry, at(2))).headers
+
+
+async def test_a_policy_is_read_as_it_was(registry):
+    await registry.handle(put_policy("demo:P", {"owner": OWNER, "bob": entry(BOB[0], thing={"/": "R"})}))
+    await registry.handle(put_policy("demo:P", {"owner": OWNER}))
+
+    def policy(revision: int, *path: str, who=ANNE) -> Command:
+        headers = {"at-historical-revision": str(revision)}
+        return Command(verb="retrieve", kind="policy", id="demo:P", subjects=who, path=path, headers=headers)
+
+    assert set((await read(registry, policy(1, "entries"))).value) == {"owner", "bob"}
+    assert set((await read(registry, policy(2, "entries"))).value) == {"owner"}
+    assert await refused(registry, policy(3)) == (404, "policies:policy.history.notfound")
+    assert await refused(registry, policy(1, who=BOB)) == (404, "policies:policy.notfound")
+
+
+async def test_past_and_present_are_answered_in_order(registry):
+    await registry.handle(put({"attributes": {"a": 1}}))
+    answers = await registry.handle_all(
+        [put(2, "attributes", "a"), at(1, "attributes", "a"), get("attributes", "a"), at(9)]
+    )
+    assert [answer.value for answer in answers[1:3]] == [1, 2]
+    assert answers[3].code == GONE[1]
