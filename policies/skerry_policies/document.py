@@ -75,7 +75,7 @@ def check(policy_id: str, path: Path, value: Json, now: Micros, terms: Terms = T
     """The value for a part of a policy in its full form.
 
     Raises what is wrong with it: the rows above and those of `subjects` and `imports`, JsonInvalid, JsonFieldMissing,
-    PolicyPathUnknown.
+    PathUnknown.
     """
     part = parts.part_of(path)
     if value is UNSET:

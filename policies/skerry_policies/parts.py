@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from skerry import pointer
 from skerry.errors import SkerryError
+from skerry.parts import PathUnknown
 
 if TYPE_CHECKING:
     from skerry.signals import Path
-
-
-class PolicyPathUnknown(SkerryError):
-    """A path that names no part of a policy."""
-
-    code = "json.pointer.invalid"
-    status = 400
-    message = "Policies have nothing that could be addressed at {path}."
-    description = "Parts are /entries/<label>/(subjects|resources|importable|namespaces|allowedAdditions|references) and /imports/<policy id>."
 
 
 class PolicyNotAccessible(SkerryError):
@@ -143,8 +135,17 @@ _OF_IMPORT = frozenset({"entries", "transitiveImports"})
 _DEEPEST = 4
 
 
+def unknown(path: Path, verb: str = "addressed") -> PathUnknown:
+    """The error for a path at which policies have nothing that could be `verb`."""
+    return PathUnknown(
+        path=pointer.write(path),
+        verb=verb,
+        description="Parts of a policy are /entries/<label>/(subjects|resources|importable|namespaces|allowedAdditions|references) and /imports/<policy id>; they are put whole.",
+    )
+
+
 def part_of(path: Path) -> str:
-    """What a path names: policy, entries, entry, subjects, subject, imports, import, 'import entries' ... Raises PolicyPathUnknown."""
+    """What a path names: policy, entries, entry, subjects, subject, imports, import, 'import entries' ... Raises PathUnknown."""
     depth = len(path)
     if depth == 0:
         return "policy"
@@ -161,7 +162,7 @@ def part_of(path: Path) -> str:
                 return path[2]
             if depth == _DEEPEST and path[2] in {"subjects", "resources"}:
                 return path[2][:-1]
-    raise PolicyPathUnknown(path=pointer.write(path))
+    raise unknown(path)
 
 
 def not_accessible(policy_id: str, path: Path) -> PolicyNotAccessible:

@@ -50,15 +50,6 @@ class PolicyTooLarge(SkerryError):
     description = "Use fewer entries, or raise the setting policy_max_bytes."
 
 
-class PolicyNotMergeable(SkerryError):
-    """A merge of a policy."""
-
-    code = "policies:entry.invalid"
-    status = 400
-    message = "The policy '{policy_id}' cannot be merged at {path}."
-    description = "Send the whole part with PUT instead."
-
-
 def implicit(policy_id: str, subject: str) -> dict[str, Any]:
     """The document of the policy that a thing gets when its creator names none: the creator may everything."""
     everything = {"grant": ["READ", "WRITE"], "revoke": []}
@@ -75,14 +66,14 @@ def implicit(policy_id: str, subject: str) -> dict[str, Any]:
 
 
 def checked(command: Command, now: Micros, terms: Terms = TERMS) -> Command:
-    """The command with its value in full form. Raises what `document.check` does, PolicyPathUnknown, PolicyNotMergeable."""
+    """The command with its value in full form. Raises what `document.check` does, PathUnknown."""
     if command.verb == "merge":
-        raise PolicyNotMergeable(policy_id=command.id, path=pointer.write(command.path))
+        raise parts.unknown(command.path, "merged")
     check_policy_id(command.id)
     part = parts.part_of(command.path)
     if command.verb in {"retrieve", "delete"}:
         if command.verb == "delete" and part not in DELETABLE:
-            raise parts.PolicyPathUnknown(path=pointer.write(command.path))
+            raise parts.unknown(command.path, "deleted")
         return command
     value = document.check(command.id, command.path, command.value, now, terms)
     if part == "resource":
@@ -228,7 +219,7 @@ _WHEN_ABSENT: dict[str, Json] = {
 def retrieve(held: Held, permits: Permits, command: Command) -> Response:
     """A policy or a part of it, as far as the caller may read it.
 
-    Raises the 404 of the part, NotModified, PolicyPathUnknown.
+    Raises the 404 of the part, NotModified, PathUnknown.
     """
     path, whole = command.path, held.document
     part = parts.part_of(path)

@@ -18,7 +18,7 @@ class PathUnknown(SkerryError):
 
     code = "signals.commands:path.unknown"
     status = 400
-    message = "A thing has no part {path} that could be {verb}."
+    message = "There is no part {path} that could be {verb}."
     description = "Its parts are /policyId, /definition, /attributes and /features/<id> with /definition, /properties and /desiredProperties."
 
 
