@@ -38,7 +38,7 @@ async def test_without_a_login_the_answer_is_a_challenge(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "header", ["Basic", "Basic !!!", "Basic ZGl0dG8=", "Bearer x", "Basic ZGl0dG86d3Jvbmc=", "Basic /w=="]
+    "header", ["Basic", "Basic !!!", "Basic ZGl0dG8=", "Basic ZGl0dG86d3Jvbmc=", "Basic /w=="]
 )
 async def test_a_login_that_makes_no_sense_is_no_login(tmp_path: Path, header: str):
     async with served(tmp_path) as server, server.client(None) as client:

@@ -175,10 +175,11 @@ class Edge:
         """Who asks; what anybody may see, one may see with a token that is no good as well."""
         try:
             caller = await self._identities.identify(request.edge, None, request.client)
-        except AuthenticationFailed as error:
+        except SkerryError as error:
             if public:
                 return None
-            error.headers.update(challenge("Skerry"))
+            if isinstance(error, AuthenticationFailed):
+                error.headers.update(challenge("Skerry"))
             raise
         if caller is None and not public:
             raise AuthenticationFailed(headers=challenge("Skerry"))
