@@ -89,7 +89,15 @@ def _responses(route: Route) -> dict[str, Any]:
     for status in route.errors:
         responses[str(status)] = {"description": STATUSES[status]}
         if status != 304:
-            responses[str(status)]["content"] = {"application/json": {"schema": _schema("Error")}}
+            body = "Acknowledgements" if status == 424 else "Error"
+            responses[str(status)]["content"] = {"application/json": {"schema": _schema(body)}}
+    if "response-required" in route.parameters:
+        responses.setdefault("202", {"description": STATUSES[202]})
+    if "requested-acks" in route.parameters:
+        content = {"application/json": {"schema": _schema("Acknowledgements")}}
+        responses.setdefault(
+            "200", {"description": "Several acknowledgements were asked for and given.", "content": content}
+        )
     return responses
 
 

@@ -14,6 +14,15 @@ OF = ("of every part of the server", "of one part", "of one instance")
 
 OPERATION_SCHEMAS: dict[str, Any] = {
     "Operations": {**OBJECT, "description": "By service and instance, or of the one that the path names."},
+    "Acknowledgements": {
+        "type": "object",
+        "description": "By label.",
+        "additionalProperties": {
+            "type": "object",
+            "properties": {"status": {"type": "integer"}, "payload": {}, "headers": OBJECT},
+            "required": ["status"],
+        },
+    },
     "LoggerConfig": {
         "type": "object",
         "properties": {
