@@ -49,6 +49,8 @@ class PolicyChanges:
                 return actions.decide(
                     held, command, permits, now, lambda change: policy.decide(held, change, now, self._terms)
                 )
+        elif actions.action_of(command.path) is not None or isinstance(command.value, actions.Expired):
+            raise parts.PolicyNotAccessible(policy_id=held.id)
         elif self._creation is not None and not command.path and command.verb != "delete":
             self._creation.check("policy", held.id, command.subjects)
         return self._change(run, held, command, now)

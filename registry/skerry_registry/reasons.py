@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from skerry import pointer
 from skerry.ids import split_id
-from skerry_policies import explain
+from skerry_policies import explain, parts
 from skerry_policies.actions import ActionNotAllowed, action_of
 from skerry_policies.explain import Explanation, Right
 from skerry_policies.parts import PolicyNotAccessible
@@ -53,7 +53,8 @@ class Reasons:
         permission = "EXECUTE" if isinstance(error, ActionNotAllowed) else "WRITE"
         if permits is None or (permission == "WRITE" and action_of(command.path) is not None):
             return None
-        lacking = [path for path in _touched(command) if not permits.may(command.kind, path, permission)]
+        touched = _touched(command) if command.kind == "thing" else [parts.resource_path(command.path)]
+        lacking = [path for path in touched if not permits.may(command.kind, path, permission)]
         reasons = [
             explain.explain(
                 whole,
