@@ -12,8 +12,13 @@ from typing import Any
 import httpx
 from msgspec import structs
 
+from skerry_adapters.broker import Topics
+from skerry_registry.audit import Trail
+from skerry_registry.audit.readers import Readers
+from skerry_registry.audit.refusals import Refusals
 from skerry_registry.bulk.progress import Progress
 from skerry_registry.http import create_http, run_http
+from skerry_registry.http.audit import Audit
 from skerry_registry.http.inside import Inside
 from skerry_registry.identities.logins import Identities
 from skerry_registry.registry import Registry
@@ -100,7 +105,16 @@ async def served(folder: Path, *, settings: Settings | None = None, **more: Any)
     more.setdefault("health", lambda: {"status": "UP", "journal": {"last": registry.journal.last}})
     more.setdefault("inside", inside_of(settings, registry, store))
     identities = Identities.of(structs.replace(settings, data_dir=str(folder)), users, clock)
-    async with identities, registry, Search(registry, store) as search:
+    async with (
+        identities,
+        registry,
+        Search(registry, store) as search,
+        Trail(folder, registry.journal, clock) as trail,
+    ):
+        refusals = Refusals(trail, registry, clock, Topics(settings.sources))
+        registry.on_refused(refusals.command)
+        more.setdefault("audit", Audit(Readers(trail, registry), clock).answer)
+        more.setdefault("refused", refusals.request)
         app = create_http(registry, identities, settings, new_id=new_id, search=search, **more)
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(run_http(app, settings, lambda _, number: port.set_result(number)))

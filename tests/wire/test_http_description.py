@@ -21,6 +21,7 @@ from wire.http_server import inside_of, served
 
 PAGE = Path(http.__file__).parents[1] / "page"
 MOUNTED = (
+    "/api/2/audit",
     "/api/2/bulk",
     "/api/2/search/things",
     "/api/2/things",
@@ -44,6 +45,7 @@ def application(tmp_path: Path) -> Litestar:
         new_id=lambda: "id",
         health=dict,
         history=nothing,
+        audit=nothing,
         progress=Progress(None, lambda: 0),
         search=None,
         page_folder=PAGE,
