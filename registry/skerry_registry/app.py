@@ -9,6 +9,7 @@ import resource
 import time
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from skerry_adapters.broker import Broker, PolicyRights, Topics
 from skerry_adapters.dead_letters import DeadLetters
 from skerry_adapters.inlet import Inlet
 from skerry_adapters.mqtt import Address, MqttClient
-from skerry_adapters.series.ports import SeriesUnavailable
+from skerry_adapters.series.ports import Copied, SeriesUnavailable
 from skerry_adapters.series.sink import Sink
 from skerry_policies.document import Terms
 from skerry_registry import contradictions, disk, logs
@@ -29,6 +30,7 @@ from skerry_registry.announcements import Announcements
 from skerry_registry.audit import Trail
 from skerry_registry.audit.readers import Readers
 from skerry_registry.audit.refusals import Refusals
+from skerry_registry.bulk.backup import SERIES, Backup, Copy
 from skerry_registry.bulk.progress import Progress
 from skerry_registry.device_rights import ThingRights, keep_current, logins
 from skerry_registry.expiry import Expiry
@@ -43,7 +45,7 @@ from skerry_registry.identities.creation import Creation
 from skerry_registry.identities.logins import Identities
 from skerry_registry.registry import Registry
 from skerry_registry.search.search import Search
-from skerry_registry.settings import Settings, users_path
+from skerry_registry.settings import Settings, tokens_path, users_path
 from skerry_registry.stores.sqlite import SqliteStore
 from skerry_registry.users import Users
 
@@ -264,10 +266,22 @@ class _Server(Struct, frozen=True, kw_only=True):
                 forgetting=self.registry.retention,
             ),
             progress=self.progress,
+            backup=self.backup(),
             search=self.search,
             page_folder=PAGE,
             gauges=self.gauges(),
         )
+
+    def backup(self) -> Backup:
+        """How the data folder is copied while everything goes on; what the journal feeds before the journal."""
+        parts: dict[str, Copy] = {}
+        if isinstance(self.series, Copied):
+            parts[SERIES] = self.series.copy
+        if isinstance(self.broker, Broker):
+            parts["broker.db"] = self.broker.storage.copy
+        folder = Path(self.settings.data_dir)
+        beside = [users_path(self.settings), tokens_path(self.settings)]
+        return Backup(folder, parts, now, metadata.version("skerry"), beside=beside)
 
     def running(self, http_url: str) -> Running:
         """What to show on the screen."""

@@ -103,6 +103,7 @@ class Storage:
         self._woken = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._copying: tuple[str, asyncio.Future[None]] | None = None
         self.failing: str | None = None
 
     def open(self) -> Kept:
@@ -155,6 +156,15 @@ class Storage:
             self.then(lambda: None if done.done() else done.set_result(None))
             await done
 
+    async def copy(self, path: Path) -> None:
+        """A copy of what is durable, at a path; the file itself is this broker's alone. Raises SessionsUnreadable."""
+        await self.settled()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._copying = (str(path), done)
+            self._lock.notify()
+        await done
+
     async def close(self, seconds: float = 5) -> None:
         """Write what is left, if that is possible, and stop the thread."""
         if self._thread is None:
@@ -198,9 +208,14 @@ class Storage:
         """The writer thread."""
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._batch is not None or self._stopping)
+                self._lock.wait_for(lambda: self._batch is not None or self._stopping or self._copying is not None)
                 batch, self._batch = self._batch, None
+                copying, self._copying = self._copying, None
+            if copying is not None:
+                loop.call_soon_threadsafe(_tell, copying[1], _copy(database, copying[0]))
             if batch is None:
+                if copying is not None:
+                    continue
                 break
             writes, calls = batch
             while not self._commit(database, writes):
@@ -226,6 +241,31 @@ class Storage:
             log.info("broker sessions are written again")
             self.failing = None
         return True
+
+
+def _copy(database: apsw.Connection, path: str) -> SessionsUnreadable | None:
+    """Copy the database; what went wrong, if it did."""
+    try:
+        target = apsw.Connection(path)
+        try:
+            with target.backup("main", database, "main") as work:
+                work.step(-1)
+            target.pragma("journal_mode", "delete")
+        finally:
+            target.close()
+    except apsw.Error as error:
+        return SessionsUnreadable(path=path, reason=str(error))
+    return None
+
+
+def _tell(done: asyncio.Future[None], error: SessionsUnreadable | None) -> None:
+    """In the loop: the copy is made, or is not."""
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
 
 
 def _read(database: apsw.Connection) -> Kept:

@@ -143,6 +143,10 @@ class DuckSeries:
         """Forget samples that were learned before and give their room back to the file."""
         await self._run(self._writer, lambda: self._trim(before))
 
+    async def copy(self, path: Path) -> None:
+        """A copy of all that is durable, at a path; writing waits meanwhile. Raises SeriesUnavailable."""
+        await self._run(self._writer, lambda: self._copy(path))
+
     async def query(self, query: Query) -> Page:
         """Answer one property's page."""
         ask = asyncio.ensure_future(self._run(self._reader, lambda: self._answer(query)))
@@ -202,6 +206,19 @@ class DuckSeries:
         with self._opening:
             if self._connection is not None:
                 self._reading.interrupt()
+
+    def _copy(self, path: Path) -> None:
+        connection = self._open().cursor()
+        try:
+            name = connection.execute("SELECT current_database()").fetchall()[0][0]
+            target = str(path).replace("'", "''")
+            connection.execute(f"ATTACH '{target}' AS copied")
+            try:
+                connection.execute(f'COPY FROM DATABASE "{name}" TO copied')
+            finally:
+                connection.execute("DETACH copied")
+        finally:
+            connection.close()
 
     def _write(self, samples: Sequence[Sample], upto: int) -> None:
         connection = self._open()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, Self, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
@@ -66,6 +67,15 @@ class Page(Struct, frozen=True, kw_only=True):
 
     rows: Sequence[tuple[Micros, Value | None]]
     next: str | None = None
+
+
+@runtime_checkable
+class Copied(Protocol):
+    """A series store in a file of its own, of which copies can be made."""
+
+    async def copy(self, path: Path) -> None:
+        """A copy of all that is durable."""
+        ...
 
 
 class Series(Protocol):

@@ -186,4 +186,14 @@ SEARCH_ROUTES: tuple[Route, ...] = (
         schema="Json",
         answer_media="application/x-ndjson",
     ),
+    Route(
+        method="GET",
+        path="/devops/backup",
+        summary="A backup of the running server, as a tar archive",
+        tag="Operations",
+        errors=(401, 409),
+        schema="Json",
+        answer_media="application/x-tar",
+        login="devops",
+    ),
 )

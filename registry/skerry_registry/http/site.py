@@ -15,8 +15,10 @@ from litestar.types import Receive, Scope, Send
 
 from skerry.errors import SkerryError
 from skerry.signals import NewId
+from skerry_registry.bulk.backup import Backup
 from skerry_registry.bulk.progress import Progress
 from skerry_registry.http.answer import Answer, of_error
+from skerry_registry.http.backups import Backups
 from skerry_registry.http.bulk import Bounds, Bulk
 from skerry_registry.http.cloudevents import CloudEvents
 from skerry_registry.http.devops import Devops
@@ -63,6 +65,7 @@ def create_http(
     refused: Refused | None = None,
     inside: Inside | None = None,
     progress: Progress | None = None,
+    backup: Backup | None = None,
     page_folder: Path | None = None,
     gauges: Sequence[Gauge] = (),
 ) -> Litestar:
@@ -90,6 +93,8 @@ def create_http(
         mounts.append(_mount("/api/2/audit", audit))
     if inside is not None:
         mounts.extend([_mount("/devops", Devops(inside).answer), *status_routes(inside)])
+    if backup is not None:
+        mounts.append(_stream("/devops/backup", Backups(backup).serve))
     if progress is not None:
         bounds = Bounds(settings.bulk_max_rows, settings.bulk_max_bytes, settings.bulk_atomic_rows, exchange.max_bytes)
         mounts.append(_stream("/api/2/bulk", Bulk(door, progress, bounds, Selection(exchange, searching)).serve))
