@@ -12,12 +12,14 @@ from msgspec import Struct
 
 from skerry import things
 from skerry.ids import check_policy_id, check_thing_id, split_id
+from skerry.rql.predicate import Compare
 from skerry.values import JsonInvalid
 from skerry_policies import explain, lockout
 from skerry_policies.document import check as checked_policy
 from skerry_policies.effective import EffectivePolicy
 from skerry_policies.explain import Explanation, Right
 from skerry_registry.asking import Asking
+from skerry_registry.search.query import Sort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,13 +27,16 @@ if TYPE_CHECKING:
     from skerry.signals import Json
     from skerry_policies.enforcer import Permits
     from skerry_registry.registry import Registry
+    from skerry_registry.search.query import After
+    from skerry_registry.search.search import Search
 
 TYPES = ("thing", "policy", "message")
 """Resource types that checkPermissions knows."""
 IDS = 25
 """Ids of things that one answer names."""
-PAGE = 1_000
-"""Things that are looked at together."""
+PAGE = 10_000
+"""Ids of things that are asked for together."""
+BY_ID = Sort(("thingId",))
 
 ThingsOf: TypeAlias = Callable[[tuple[str, ...], str], Awaitable[list[str]]]
 """The ids of the things that have a policy, as far as the caller may see them."""
@@ -218,18 +223,22 @@ def _named(whole: EffectivePolicy, asking: Asking, sent: str = "") -> EffectiveP
     return EffectivePolicy(whole.policy_id, tuple(kept), whole.documents)
 
 
-class Scan:
-    """Finds the things of a policy by looking at all things of the registry."""
+class Holders:
+    """Finds the things of a policy by the search."""
 
-    def __init__(self, registry: Registry) -> None:
-        """`registry` has the things."""
-        self._registry = registry
+    def __init__(self, search: Search) -> None:
+        """`search` is over the same registry."""
+        self._search = search
 
     async def things_of(self, subjects: tuple[str, ...], policy_id: str) -> list[str]:
-        """The ids, sorted, of things that the caller may see."""
+        """The ids, sorted, of the things that the caller sees to have the policy."""
         found: list[str] = []
-        after = ""
-        while page := await self._registry.things(subjects, after, PAGE):
-            found.extend(held.id for held in page if held.document and held.document.get("policyId") == policy_id)
-            after = page[-1].id
-        return found
+        after: After | None = None
+        while True:
+            page = await self._search.find(
+                subjects, Compare("eq", ("policyId",), policy_id), sort=(BY_ID,), after=after, size=PAGE
+            )
+            found.extend(page.ids)
+            after = page.next
+            if after is None:
+                return found

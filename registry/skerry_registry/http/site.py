@@ -39,7 +39,7 @@ from skerry_registry.http.status import status_routes
 from skerry_registry.http.things import Things
 from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.namespaces import NamespaceRules
-from skerry_registry.inquiries import Inquiries, Scan
+from skerry_registry.inquiries import Holders, Inquiries
 from skerry_registry.policy_list import PolicyList
 from skerry_registry.reasons import Reasons
 from skerry_registry.registry import Registry
@@ -76,7 +76,7 @@ def create_http(
     measures = Measures(gauges)
     largest = max(settings.thing_max_bytes, settings.policy_max_bytes)
     exchange = Exchange(door, max_bytes=largest, reasons=Reasons(door))
-    permissions = Permissions(exchange, Inquiries(door, Scan(door).things_of))
+    permissions = Permissions(exchange, Inquiries(door, Holders(search).things_of))
     searching = Searching(exchange, search)
     things = Things(exchange, new_id, searching, permissions.access)
     questions: dict[str, Question] = {
