@@ -94,7 +94,7 @@ def create_http(
     if inside is not None:
         mounts.extend([_mount("/devops", Devops(inside).answer), *status_routes(inside)])
     if backup is not None:
-        mounts.append(_stream("/devops/backup", Backups(backup).serve))
+        mounts.append(_stream("/devops/backup", Backups(backup).serve, below=False))
     if progress is not None:
         bounds = Bounds(settings.bulk_max_rows, settings.bulk_max_bytes, settings.bulk_atomic_rows, exchange.max_bytes)
         mounts.append(_stream("/api/2/bulk", Bulk(door, progress, bounds, Selection(exchange, searching)).serve))
@@ -135,10 +135,10 @@ def _mount(path: str, answer: Answering) -> Any:
     return mount
 
 
-def _stream(path: str, serve: Serving) -> Any:
-    """As `_mount`, of a function that sends its answer itself, piece by piece."""
+def _stream(path: str, serve: Serving, *, below: bool = True) -> Any:
+    """As `_mount`, of a function that sends its answer itself, piece by piece; `below`: for the paths below as well."""
 
-    @asgi(path, is_mount=True, copy_scope=False)
+    @asgi(path, is_mount=below, copy_scope=False)
     async def stream(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - Litestar's signature
         request: Request = scope["skerry"]  # type: ignore[typeddict-item]
         await serve(request, send)
