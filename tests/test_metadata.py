@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from skerry import metadata, things
+from skerry.headers import HeaderInvalid
 from skerry.signals import Command, Held
 
 LIMIT = 100_000
@@ -64,7 +65,7 @@ def test_wildcards_within_attributes_and_features_stand_where_something_changed(
         "features": {"lamp": {"properties": {"on": False}}, "fan": {"properties": {"speed": 4}}},
     }
     after = send(held, "merge", (), change, put_metadata=entries(**{"attributes/*/k": 1}))
-    assert after.metadata == {"attributes": {"a": {"k": 1}, "b": {"c": {"k": 1}}}}
+    assert after.metadata == {"attributes": {"a": {"k": 1}, "b": {"k": 1}}}
     after = send(held, "merge", (), change, put_metadata=entries(**{"features/*/properties/*/k": 2}))
     assert after.metadata == {
         "features": {"lamp": {"properties": {"on": {"k": 2}}}, "fan": {"properties": {"speed": {"k": 2}}}}
@@ -109,8 +110,12 @@ def test_metadata_is_read_by_fields_and_by_header(held):
     tree = {"features": {"fan": {"properties": {"speed": {"unit": "rpm"}}}}}
     assert read(held, fields="_metadata").value == {"_metadata": tree}
     assert "_metadata" not in read(held).value
-    told = read(held, ("features", "fan"), get_metadata="/features/fan/properties/speed/unit").headers
-    assert msgspec.json.decode(told["ditto-metadata"]) == tree
+    relative = {"properties": {"speed": {"unit": "rpm"}}}
+    for key in ("/features/fan/properties/speed/unit", "properties/speed/unit", "properties/*/unit", "*"):
+        told = read(held, ("features", "fan"), get_metadata=key).headers
+        assert msgspec.json.decode(told["ditto-metadata"]) == relative
+    told = read(held, ("features", "lamp"), get_metadata="properties/*/unit").headers
+    assert told["ditto-metadata"] == "{}"
     told = read(held, get_metadata="*/unit").headers
     assert msgspec.json.decode(told["ditto-metadata"]) == tree
 
@@ -153,3 +158,87 @@ def test_metadata_too_large_are_refused_whatever_the_size_of_the_thing(held):
         send(held, "modify", ("attributes", "a"), 1, put_metadata=text)
     with pytest.raises(things.ThingTooLarge):
         send(held, "merge", ("attributes",), {"a": 1}, put_metadata=entries(**{"/attributes/a/note": "x" * LIMIT}))
+
+
+RICH = {
+    "attributes": {"a": 5, "b": {"c": 6}},
+    "features": {
+        "lamp": {"definition": ["x:y:1"], "properties": {"on": {"deep": 1}}, "desiredProperties": {"on": 2}},
+        "fan": {"properties": {"speed": 4, "on": 5}},
+    },
+}
+K = {"k": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "tree"),
+    [
+        ((), "features/*/properties/on/k", {"lamp": {"properties": {"on": K}}, "fan": {"properties": {"on": K}}}),
+        ((), "features/fan/properties/*/k", {"fan": {"properties": {"speed": K, "on": K}}}),
+        ((), "/features/*/desiredProperties/*/k", {"lamp": {"desiredProperties": {"on": K}}}),
+        ((), "features/*/definition/k", {"lamp": {"definition": K}}),
+        (
+            ("features",),
+            "*/properties/*/k",
+            {"lamp": {"properties": {"on": K}}, "fan": {"properties": {"speed": K, "on": K}}},
+        ),
+        (("features",), "fan/properties/*/k", {"fan": {"properties": {"speed": K, "on": K}}}),
+        (("features",), "*/properties/speed/k", {"fan": {"properties": {"speed": K}}}),
+        (("features", "lamp"), "properties/*/k", {"lamp": {"properties": {"on": K}}}),
+        (("features", "lamp"), "properties/on/k", {"lamp": {"properties": {"on": K}}}),
+        (("features", "lamp", "properties"), "*/k", {"lamp": {"properties": {"on": {"deep": K}}}}),
+        (("features", "lamp", "properties", "on"), "k", {"lamp": {"properties": {"on": K}}}),
+        (("features", "lamp", "properties", "on"), "/k", {"lamp": {"properties": {"on": K}}}),
+    ],
+)
+def test_an_asterisk_stands_for_one_level_or_for_every_leaf(path, key, tree):
+    held = send(Held(kind="thing", id=ID), "modify", value={"policyId": ID, **RICH})
+    value = RICH
+    for segment in path:
+        value = value[segment]
+    after = send(held, "merge", path, value, put_metadata=entries(**{key: 1}))
+    assert after.metadata == {"features": tree}
+    shown = msgspec.json.decode(read(after, path, get_metadata=key).headers["ditto-metadata"])
+    below = after.metadata
+    for segment in path:
+        below = below[segment]
+    assert shown == below
+    assert send(after, "merge", path, value, delete_metadata=key).metadata is None
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ((), "attributes/*/*/k"),
+        ((), "*/*/k"),
+        ((), "features/*/k"),
+        ((), "features/*/properties/*"),
+        ((), "features/*/other/*/k"),
+        (("features",), "*/k"),
+        (("features", "lamp"), "*/k"),
+        (("attributes",), "a/*/k"),
+        (("features", "lamp", "properties"), "features/*/properties/*/k"),
+    ],
+)
+def test_an_asterisk_stands_nowhere_else(held, path, key):
+    value = THING
+    for segment in path:
+        value = value[segment]
+    for header in ("put_metadata", "delete_metadata"):
+        text = entries(**{key: 1}) if header == "put_metadata" else key
+        tagged = send(held, "modify", ("attributes", "a"), 1, put_metadata=entries(k=1))
+        with pytest.raises(HeaderInvalid):
+            send(tagged, "merge", path, value, **{header: text})
+    with pytest.raises(HeaderInvalid):
+        read(held, path, get_metadata=key)
+
+
+def test_a_creation_may_bring_its_metadata_in_the_body():
+    tree = {"attributes": {"a": {"unit": "m"}}}
+    held = send(Held(kind="thing", id=ID), "modify", value={**THING, "_metadata": tree})
+    assert held.metadata == tree
+    assert "_metadata" not in held.document
+    with pytest.raises(metadata.MetadataNotModifiable):
+        send(
+            Held(kind="thing", id=ID), "modify", value={**THING, "_metadata": tree}, put_metadata=entries(**{"*/k": 1})
+        )

@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from skerry import pointer
 from skerry.errors import SkerryError
+from skerry.headers import HeaderInvalid
 from skerry.signals import Json, Path
 from skerry.values import DEPTH_LIMIT, check, check_key
 
@@ -85,13 +86,26 @@ def put(tree: Json | None, text: str, path: Path, value: Json) -> Json | None:
     return own if entries else tree
 
 
+def inline(tree: Json, headers: Mapping[str, str]) -> Json | None:
+    """The metadata that stand in the body of a creation; None where there are none. Raises MetadataNotModifiable, JsonInvalid."""
+    if type(tree) is not dict or not tree:
+        return None
+    if "put-metadata" in headers:
+        raise MetadataNotModifiable(
+            key="_metadata", description="Send them in the body or in the header put-metadata, not in both."
+        )
+    check(tree)
+    return tree
+
+
 def delete(tree: Json | None, text: str, path: Path) -> Json | None:
     """The tree without the keys that a delete-metadata header names (a comma list)."""
     if type(tree) is not dict:
         return tree
     own = _own(tree)
     for key in _affordable(text, tree):
-        for place in _found(own, _pattern(key, path)):
+        pattern, deep = _pattern("delete-metadata", key, path)
+        for place in _found(own, pattern, deep=deep):
             inner = pointer.get(own, place[:-1])
             if place and type(inner) is dict:
                 inner.pop(place[-1], None)
@@ -99,13 +113,16 @@ def delete(tree: Json | None, text: str, path: Path) -> Json | None:
 
 
 def get(tree: Json | None, text: str, path: Path) -> Json:
-    """What a get-metadata header (a comma list of keys) asks for, in a tree of its own."""
+    """What a get-metadata header (a comma list of keys) asks for, in a tree of its own that begins at the path."""
     shown: dict[str, Any] = {}
     for key in _affordable(text, tree):
-        for place in _found(tree, _pattern(key, path)):
-            if not place:
-                return tree
-            _set(shown, place, pointer.get(tree, place))
+        pattern, deep = _pattern("get-metadata", key, path)
+        for place in _found(tree, pattern, deep=deep):
+            if place[: len(path)] != path:
+                continue
+            if place == path:
+                return pointer.get(tree, place)
+            _set(shown, place[len(path) :], pointer.get(tree, place))
     return shown
 
 
@@ -195,14 +212,45 @@ def _keys(text: str) -> list[str]:
     return [key.strip().strip('"') for key in text.strip().strip("[]").split(",") if key.strip()]
 
 
-def _pattern(key: str, path: Path) -> Path:
-    """The place that a key names: absolute with a slash in front, else within what the command is about."""
-    if key.startswith("/"):
-        return pointer.parse(key)
+def _pattern(header: str, key: str, path: Path) -> tuple[Path, bool]:
+    """The place that a key names, and whether its asterisk means any depth.
+
+    The place is within what the command is about, or begins at the root where the key begins with a part of a thing.
+    """
     segments = pointer.parse(key)
-    if segments[:1] == ("*",) or not _is_top(segments):
-        return (*path, *segments)
-    return segments
+    if "*" in segments[:-1]:
+        _check_wildcard(header, key, segments, path)
+    deep = len(segments) > 1 and segments[0] == "*" and _names_leaves(segments, path)
+    return (segments if _is_top(segments) else (*path, *segments)), deep
+
+
+def _names_leaves(segments: Path, path: Path) -> bool:
+    """Whether a key with asterisks can only be `*/name`, in a command about this path, or is that."""
+    if not path:
+        return segments[0] == "*"
+    return path[0] != "features" or len(path) > 2
+
+
+def _check_wildcard(header: str, key: str, segments: Path, path: Path) -> None:
+    """Raise HeaderInvalid unless asterisks may stand there in a key, for a command about this path (ditto.md 5.3)."""
+    if _names_leaves(segments, path):
+        good = segments[0] == "*" and "*" not in segments[1:]
+    else:
+        whole = segments if _is_top(segments) else (*path, *segments)
+        good = len(whole) > _reach(whole) > 1 and "*" not in whole[_reach(whole) :]
+    if not good:
+        raise HeaderInvalid(
+            name=header, value=key, problem="asterisks stand for every leaf (*/name), attribute, feature or property"
+        )
+
+
+def _reach(whole: Path) -> int:
+    """How many segments of a key name a value, the rest naming what is said of it; 0 for a value that no thing has."""
+    if whole[0] == "attributes":
+        return 2
+    if whole[0] != "features" or len(whole) < 3:
+        return 0
+    return 3 if whole[2] == "definition" else 4 if whole[2] in {"properties", "desiredProperties"} else 0
 
 
 def _is_top(segments: Path) -> bool:
@@ -216,39 +264,38 @@ def _places(key: str, path: Path, written: list[Path]) -> list[Path]:
         raise MetadataNotModifiable(key=key[:100])
     for segment in segments:
         check_key(segment)
-    if "*" not in segments:
-        return [segments if key.startswith("/") or _is_top(segments) else (*path, *segments)]
-    name = segments[-1]
-    if segments[:-1] == ("*",):
-        return [(*leaf, name) for leaf in written]
-    pattern = segments[:-1]
-    return [(*leaf, name) for leaf in written if _covers(pattern, leaf)]
+    if "*" not in segments[:-1]:
+        return [segments if _is_top(segments) else (*path, *segments)]
+    _check_wildcard("put-metadata", key, segments, path)
+    if _names_leaves(segments, path):
+        return [(*leaf, *segments[1:]) for leaf in written]
+    whole = segments if _is_top(segments) else (*path, *segments)
+    reach = _reach(whole)
+    pattern, name = whole[:reach], whole[reach:]
+    values = dict.fromkeys(leaf[:reach] for leaf in written if len(leaf) >= reach)
+    return [(*value, *name) for value in values if _covers(pattern, value)]
 
 
-def _covers(pattern: Path, leaf: Path) -> bool:
-    """Whether a leaf is at or below a pattern; its last `*` takes in every leaf below."""
-    if len(leaf) < len(pattern):
-        return False
-    if len(leaf) > len(pattern) and pattern[-1] != "*":
-        return False
-    return all(part in {"*", segment} for part, segment in zip(pattern, leaf, strict=False))
+def _covers(pattern: Path, value: Path) -> bool:
+    """Whether a pattern names the place of a value."""
+    return all(part in {"*", segment} for part, segment in zip(pattern, value, strict=True))
 
 
-def _found(tree: Json, pattern: Path, at: Path = ()) -> list[Path]:
-    """The places in the tree that a pattern names; a `*` right before the last segment reaches any depth."""
+def _found(tree: Json, pattern: Path, at: Path = (), *, deep: bool = False) -> list[Path]:
+    """The places in the tree that a pattern names; where it goes `deep`, its `*` reaches any depth."""
     if not pattern:
         return [at]
     if type(tree) is not dict:
         return []
     head, rest = pattern[0], pattern[1:]
     if head != "*":
-        return _found(tree[head], rest, (*at, head)) if head in tree else []
+        return _found(tree[head], rest, (*at, head), deep=deep) if head in tree else []
     found = [place for key, member in tree.items() for place in _found(member, rest, (*at, key))]
-    if len(rest) == 1:
+    if deep:
         found += [
             place
             for key, member in tree.items()
             if type(member) is dict
-            for place in _found(member, pattern, (*at, key))
+            for place in _found(member, pattern, (*at, key), deep=True)
         ]
     return sorted(set(found))

@@ -151,8 +151,9 @@ def _create(held: Held, command: Command, value: dict[str, Any], now: Micros, li
         raise values.JsonFieldMissing(name="policyId", at="/")
     document = _whole(command.id, value, value["policyId"])
     event = _event(held, command, now, "created", document)
-    if command.headers:
-        event.metadata = _metadata_after(held, event, command.headers)
+    inline = command.value.get("_metadata") if isinstance(command.value, dict) else None
+    if command.headers or inline is not None:
+        event.metadata = metadata.inline(inline, command.headers) or _metadata_after(held, event, command.headers)
     _check_size(held, event, limit)
     response = Response(status=201, value=document, etag=thing_etag(event.revision), revision=event.revision)
     return Decision(response=response, event=event)
