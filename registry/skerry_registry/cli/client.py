@@ -50,11 +50,20 @@ class Client:
 
     def get(self, path: str) -> tuple[Any, str | None]:
         """The JSON at a path, and the path of the next page. Raises ServerAway, ServerRefused."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, value: Any) -> Any:
+        """What the server answers to a question that changes nothing. Raises ServerAway, ServerRefused."""
+        return self._ask("POST", path, msgspec.json.encode(value))[0]
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> tuple[Any, str | None]:
+        """Ask, once more over a new connection where the old one broke."""
+        headers = self._headers if body is None else {**self._headers, "content-type": "application/json"}
         for attempt in (1, 2):
             try:
-                self._connection.request("GET", path, headers=self._headers)
+                self._connection.request(method, path, body, headers)
                 answer = self._connection.getresponse()
-                body = answer.read()
+                text = answer.read()
                 break
             except (OSError, HTTPException) as error:
                 self._connection.close()
@@ -63,14 +72,17 @@ class Client:
                         url=self.url, reason=getattr(error, "strerror", None) or str(error) or type(error).__name__
                     ) from error
         try:
-            value = msgspec.json.decode(body) if body else None
+            value = msgspec.json.decode(text) if text else None
         except msgspec.DecodeError:
             value = {"message": "not JSON; is this a Skerry server?"}
             if answer.status < 400:
                 raise ServerRefused(url=self.url, answer=answer.status, text=value["message"]) from None
         if answer.status >= 400:
-            text = value.get("message", "") if isinstance(value, dict) else ""
-            raise ServerRefused(url=self.url, answer=answer.status, text=text or answer.reason)
+            said = value.get("message", "") if isinstance(value, dict) else ""
+            facts = {"url": self.url, "answer": answer.status, "text": said or answer.reason}
+            if answer.status not in {401, 403} and isinstance(value, dict) and "description" in value:
+                facts["description"] = value["description"]
+            raise ServerRefused(**facts)
         following = re.search(r'<([^>]+)>\s*;[^,]*rel="?next"?', answer.headers.get("link", ""))
         return value, _local(following[1]) if following else None
 

@@ -20,6 +20,7 @@ from skerry_registry.cli.options import (
     MqttUrl,
     Url,
 )
+from skerry_registry.cli.policy_commands import policy_app
 from skerry_registry.cli.token_commands import token_app
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ dead_app = typer.Typer(
 )
 app.add_typer(user_app, name="user")
 app.add_typer(token_app, name="token")
+app.add_typer(policy_app, name="policy")
 app.add_typer(dead_app, name="dead-letters")
 
 
