@@ -79,7 +79,7 @@ class Client:
                 raise ServerRefused(url=self.url, answer=answer.status, text=value["message"]) from None
         if answer.status >= 400:
             said = value.get("message", "") if isinstance(value, dict) else ""
-            facts = {"url": self.url, "answer": answer.status, "text": said or answer.reason}
+            facts: dict[str, Any] = {"url": self.url, "answer": answer.status, "text": said or answer.reason}
             if answer.status not in {401, 403} and isinstance(value, dict) and "description" in value:
                 facts["description"] = value["description"]
             raise ServerRefused(**facts)
