@@ -21,6 +21,7 @@ from skerry_registry.cli.options import (
     Url,
 )
 from skerry_registry.cli.policy_commands import policy_app
+from skerry_registry.cli.mqtt_commands import audit, mqtt_app
 from skerry_registry.cli.token_commands import token_app
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app.add_typer(user_app, name="user")
 app.add_typer(token_app, name="token")
 app.add_typer(policy_app, name="policy")
 app.add_typer(dead_app, name="dead-letters")
+app.add_typer(mqtt_app, name="mqtt")
 
 
 @app.command()
@@ -420,3 +422,6 @@ def dead_letters_replay(
     from skerry_registry.cli.given import settings_of
 
     dead_letters.replay(settings_of(config, data_dir=data_dir), ids or [])
+
+
+app.command("audit")(audit)
