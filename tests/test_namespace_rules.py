@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from skerry.signals import Command
 from skerry_registry.identities import creation, namespaces
 from skerry_registry.identities.caller import Caller
 from skerry_registry.identities.creation import Creation, CreationRule
 from skerry_registry.identities.namespaces import NamespaceRule, NamespaceRules, headers_of
 from skerry_registry.identities.refusals import EntityNotCreatable, NamespaceNotAccessible
+from skerry_registry.registry import Registry
+from skerry_registry.stores.memory import MemoryStore
 
 NOW = 1_700_000_000_000_000
 
@@ -136,3 +141,29 @@ def test_rules_that_mean_nothing_are_told():
         CreationRule(resource_types=("policy",), thing_definitions=("a",)),
     ]
     assert len(list(creation.contradictions("entity_creation_grant", rules))) == 2
+
+
+async def test_the_registry_creates_nothing_that_the_rules_forbid_and_changes_what_there_is():
+    rules = Creation(
+        (CreationRule(namespaces=("org.*",)),), (CreationRule(resource_types=("thing",), thing_definitions=("bad:*",)),)
+    )
+    ids = itertools.count(1)
+    store = MemoryStore()
+    subjects = ("nginx:ditto",)
+    create = Command(verb="create", id="org.a:t", subjects=subjects, value={"attributes": {}})
+    async with Registry(store, lambda: NOW, lambda: str(next(ids)), creation_rules=rules) as registry:
+        assert (await registry.handle(create)).status == 201
+        for forbidden in (
+            structs.replace(create, id="com:t", verb="modify"),
+            structs.replace(create, id="com:t", verb="merge"),
+            structs.replace(create, id="org.a:u", value={"definition": "bad:model:1.0.0"}),
+            structs.replace(create, id="org.a:u", value={"_policy": {"entries": {}}, "policyId": "com:p"}),
+            Command(verb="modify", kind="policy", id="com:p", subjects=subjects, value={"entries": {}}),
+        ):
+            with pytest.raises(EntityNotCreatable):
+                await registry.handle(forbidden)
+    async with Registry(
+        store, lambda: NOW, lambda: str(next(ids)), creation_rules=Creation((), (CreationRule(),))
+    ) as registry:
+        change = Command(verb="modify", id="org.a:t", subjects=subjects, path=("attributes", "a"), value=1)
+        assert (await registry.handle(change)).status == 201

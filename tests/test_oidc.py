@@ -333,3 +333,18 @@ async def test_a_verified_token_is_remembered_until_it_ends(login: Issuer, tmp_p
         ends[0] += 3_611_000_000
         with pytest.raises(AuthenticationFailed, match="expired"):
             await identities.identify(given)
+
+
+async def test_a_token_may_be_the_password_of_a_login_that_lasts_as_long_as_the_token(login: Issuer, tmp_path: Path):
+    settings = Settings(
+        data_dir=str(tmp_path), oidc_issuers={"ditto": issuers.Issuer(issuer=login.url)}, oidc_allow_http=True
+    )
+    now = [clock()]
+    async with Identities.of(settings, Users(tmp_path / "none.json"), lambda: now[0]) as identities:
+        session = await identities.verify("any name", login.token(GOOD))
+        assert session is not None
+        assert session.caller.subjects == ("ditto:user2",)
+        assert session.holds()
+        now[0] += 3_601_000_000
+        assert not session.holds()
+        assert await identities.verify("any name", login.token({**GOOD, "iss": "https://elsewhere"})) is None

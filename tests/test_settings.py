@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from skerry_registry.cli.check import document
+from skerry_registry.contradictions import contradictions
 from skerry_registry.settings import Settings, SettingsInvalid, described, load
 
 ROOT = Path(__file__).parents[1]
@@ -124,3 +125,45 @@ def test_dittos_defaults_have_its_accounts_ports_and_binding() -> None:
     assert (settings.mqtt_host, settings.mqtt_port) == ("127.0.0.1", 1883)
     assert settings.users_file == str(ROOT / "compose" / "ditto-users.json")
     assert settings.sources == Settings().sources
+
+
+def test_issuers_and_rules_are_tables_of_the_file(tmp_path: Path):
+    file = tmp_path / "skerry.toml"
+    file.write_text(
+        """
+        [oidc]
+        allow_http = true
+        [oidc.issuers.keycloak]
+        issuer = "https://login.example.org/realms/wind"
+        auth_subjects = ["{{ jwt:sub }}", "{{ jwt:realm_access/roles }}"]
+        [oidc.issuers.google]
+        issuers = ["accounts.google.com"]
+        [auth]
+        devops_subjects = ["keycloak:operators"]
+        [[namespace_access]]
+        allowed_namespaces = ["org.*"]
+        [[entity_creation.grant]]
+        resource_types = ["thing"]
+        """
+    )
+    settings = load(file, {"SKERRY_AUTH_STATUS_SUBJECTS": "a:b, c:d"})
+    assert list(settings.oidc_issuers) == ["keycloak", "google"]
+    assert settings.oidc_issuers["keycloak"].auth_subjects[1] == "{{ jwt:realm_access/roles }}"
+    assert settings.auth_devops_subjects == ("keycloak:operators",)
+    assert settings.auth_status_subjects == ("a:b", "c:d")
+    assert settings.namespace_access[0].allowed_namespaces == ("org.*",)
+    assert settings.entity_creation_grant[0].resource_types == ("thing",)
+    assert list(contradictions(settings)) == []
+
+
+def test_a_misspelt_member_of_an_issuer_is_told_with_the_nearest_right_one(tmp_path: Path):
+    file = tmp_path / "skerry.toml"
+    file.write_text('[oidc.issuers.keycloak]\nissuer = "https://x"\nauth_subject = ["{{ jwt:sub }}"]\n')
+    with pytest.raises(SettingsInvalid, match=r"skerry\.toml:1: .*auth_subject, .*the nearest is auth_subjects"):
+        load(file, {})
+
+
+def test_an_issuer_over_plain_http_stops_the_start_unless_that_is_allowed():
+    environ = {"SKERRY_OIDC_ISSUERS": '{"local": {"issuer": "http://localhost:9900/x"}}'}
+    assert any("plain http" in problem for problem in contradictions(load(None, environ)))
+    assert not list(contradictions(load(None, {**environ, "SKERRY_OIDC_ALLOW_HTTP": "true"})))

@@ -88,5 +88,5 @@ def contradictions(name: str, rules: Sequence[CreationRule]) -> Iterator[str]:
         for kind in rule.resource_types:
             if kind not in TYPES:
                 yield f"{name}, entry {number}: there is no resource type '{kind}'; possible are {', '.join(TYPES)}."
-        if rule.thing_definitions and "thing" not in (rule.resource_types or TYPES):
-            yield f"{name}, entry {number}: thing_definitions have no meaning for policies; add resource_types = ['thing']."
+        if rule.thing_definitions and set(rule.resource_types) != {"thing"}:
+            yield f"{name}, entry {number}: thing_definitions say nothing of policies; set resource_types = ['thing']."
