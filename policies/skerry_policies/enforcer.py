@@ -6,6 +6,7 @@ across all entries and all subjects of the caller. Arrays are transparent: paths
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
@@ -22,6 +23,10 @@ Permission: TypeAlias = str
 """READ, WRITE, EXECUTE, READ_TS."""
 
 
+_NONE: dict[str, _Node] = {}
+"""What is below a node that has nothing below: one for all of them."""
+
+
 class _Node:
     """What is said at one path about one permission, and below it."""
 
@@ -29,20 +34,22 @@ class _Node:
 
     def __init__(self) -> None:
         self.effect: bool | None = None
-        self.below: dict[str, _Node] = {}
+        self.below: dict[str, _Node] = _NONE
         self.grants_below = False
         self.revokes_below = False
 
-    def settle(self) -> int:
-        """Learn what the nodes below say; answers how many nodes there are."""
+    def settle(self, same: dict[tuple[bool | None, tuple[tuple[str, int], ...]], _Node]) -> None:
+        """Learn what the nodes below say; those that say the `same` as others become one."""
         nodes = [self]
         for node in nodes:
             nodes.extend(node.below.values())
         for node in reversed(nodes):
-            for inner in node.below.values():
+            below = node.below
+            for segment, found in below.items():
+                says = (found.effect, tuple([(key, id(deeper)) for key, deeper in found.below.items()]))
+                inner = below[segment] = same.setdefault(says, found)
                 node.grants_below |= inner.grants_below or inner.effect is True
                 node.revokes_below |= inner.revokes_below or inner.effect is False
-        return len(nodes)
 
 
 _NOWHERE = _Node()
@@ -59,9 +66,14 @@ class Permits:
         for resource, path, permission, granted in rules:
             node = roots.setdefault((resource, permission), _Node())
             for segment in path:
+                if node.below is _NONE:
+                    node.below = {}
                 node = node.below.setdefault(segment, _Node())
             node.effect = granted and node.effect is not False
-        self.size = sum(root.settle() for root in roots.values())
+        same: dict[tuple[bool | None, tuple[tuple[str, int], ...]], _Node] = {}
+        for root in roots.values():
+            root.settle(same)
+        self.size = len(roots) + len(same) + sum(len(node.below) for node in (*roots.values(), *same.values()))
         self._roots = roots
         self._whole = frozenset(key for key, root in roots.items() if root.effect and not root.revokes_below)
         self.sees_all = ("thing", "READ") in self._whole
@@ -195,6 +207,7 @@ def _holding(holders: Mapping[str, Any], subjects: Sequence[str], now: Micros | 
     return held, until
 
 
+@lru_cache(maxsize=16_384)
 def parse_key(key: str) -> tuple[str, Path]:
     """The resource type and path of a resource key, thing:/features/f."""
     resource, _, pointer = key.partition(":")

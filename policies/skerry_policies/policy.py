@@ -12,7 +12,7 @@ from skerry import fields, headers, pointer, preconditions
 from skerry.errors import SkerryError
 from skerry.ids import check_policy_id
 from skerry.signals import Command, Decision, Event, Held, Response
-from skerry_policies import document, lockout, parts, references
+from skerry_policies import document, lockout, parts, references, sharing
 from skerry_policies.document import TERMS, Terms
 from skerry_policies.enforcer import compile_permits
 
@@ -293,7 +293,7 @@ def apply(held: Held, event: Event) -> Held:
     elif event.path and held.document is not None:
         after = _with(held.document, event.path, event.value)
     else:
-        after = event.value
+        after = sharing.share(event.value) if isinstance(event.value, dict) else event.value
     return Held(
         kind="policy",
         id=event.id,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
+from msgspec import structs
 from msgspec.structs import force_setattr
 
 from skerry import values
 from skerry.signals import Kind
+from skerry_policies import sharing
 
 if TYPE_CHECKING:
     import asyncio
@@ -113,6 +115,8 @@ class Heads:
         key = (held.kind, held.id)
         entry = self._entries.get(key)
         if entry is None:
+            if held.kind == "policy" and held.document is not None:
+                held = structs.replace(held, document=sharing.share(held.document))
             entry = self._entries[key] = Entry(held)
             self._taken += entry.places
             self._evict(entry)
