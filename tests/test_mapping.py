@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skerry.errors import SkerryError
 from skerry.signals import Command, Micros
 from skerry_adapters.inbound import Inbound
-from skerry_adapters.mapping import compile_source
+from skerry_adapters.mapping import EnvelopeElsewhere, compile_source
 from skerry_adapters.sources import DEFAULT_SOURCES, Source
 
 NOW: Micros = 1_795_000_000_000_000
@@ -226,3 +226,14 @@ def test_whatever_arrives_is_mapped_or_refused(payload: bytes) -> None:
 )
 def test_what_is_sent_is_what_is_merged(values: dict[str, Any]) -> None:
     assert command({"ts": 1, **values}).value == {"properties": values}
+
+
+def test_an_envelope_from_an_external_broker_speaks_of_the_thing_of_its_topic() -> None:
+    source, _ = DEFAULT_SOURCES
+    inbound = compile_source(source, 1_000)
+    payload = b'{"topic":"x/T1/things/twin/commands/delete","path":"/"}'
+    for topic in ("ditto/x/T1", "ditto/x/T1/more", "ditto/any", "ditto"):
+        assert inbound(Inbound(topic=topic, payload=payload), NOW).id == "x:T1"
+    with pytest.raises(EnvelopeElsewhere):
+        inbound(Inbound(topic="ditto/x/T2", payload=payload), NOW)
+    assert inbound(Inbound(topic="ditto/x/T2", payload=payload, subjects=("nginx:a",)), NOW).id == "x:T1"

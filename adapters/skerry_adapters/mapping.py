@@ -100,6 +100,15 @@ class TopicMismatch(MappingError):
     description = "Publish to a topic of that form, or change pattern or topics of the source."
 
 
+class EnvelopeElsewhere(MappingError):
+    """An envelope about another thing than the topic."""
+
+    code = "mapping.envelope.elsewhere"
+    status = 403
+    message = "The envelope is about '{thing_id}', its topic '{topic}' about another thing."
+    description = "Publish it to ditto/<namespace>/<name> of that very thing; a broker guards things by their topics."
+
+
 class ValueMissing(MappingError):
     """A pointer of the source that leads nowhere in this payload."""
 
@@ -123,11 +132,20 @@ def compile_source(source: Source, limit: int) -> Inbounder:
 def _ditto(source: Source) -> Inbounder:
     def command(message: Inbound, _now: Micros) -> Command:
         made = protocol.command_from(message.payload, message.subjects or source.subjects, message.origin)
+        if not message.subjects:
+            _check_topic(message.topic, made.id)
         if not message.qos:
             return made
         return structs.replace(made, digest=delivery(source.name, message), redelivered=message.redelivered)
 
     return command
+
+
+def _check_topic(topic: str, thing_id: str) -> None:
+    """Refuse an envelope about another thing than its topic: on an external broker topics are what tells publishers apart."""
+    levels = topic.split("/", 3)
+    if len(levels) > 2 and levels[0] == "ditto" and f"{levels[1]}:{levels[2]}" != thing_id:
+        raise EnvelopeElsewhere(topic=topic, thing_id=thing_id)
 
 
 def delivery(source: str, message: Inbound) -> int:
