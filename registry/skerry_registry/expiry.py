@@ -269,6 +269,7 @@ class Expiry:
             subjects=(),
             value=Expired(spared),
             headers={"correlation-id": self._registry.new_id()},
+            origin="server subject-expiry",
         )
         try:
             await self._registry.handle(command)
