@@ -152,6 +152,19 @@ async def test_a_merge_leaves_out_what_its_conditions_refuse(registry):
     ).status == 201
 
 
+async def test_whether_a_patch_changes_anything_is_asked_of_all_of_it(registry):
+    await registry.handle(put({"attributes": {"a": 1, "b": 1}}))
+    none = '{"attributes": "gt(attributes/a,1)"}'
+    asked = {"merge-thing-patch-conditions": none, "if-equal": "skip"}
+    assert (await registry.handle(merge({"attributes": {"a": 2}}, headers=asked))).status == 204
+    assert await refused(registry, merge({"attributes": {"a": 1}}, headers=asked)) == (
+        412,
+        "things:precondition.failed",
+    )
+    small = {"if-equal": "skip-minimizing-merge"}
+    assert (await registry.handle(put(1, "attributes", "a", headers=small))).status == 204
+
+
 async def test_policies_know_no_conditions(registry):
     command = put_policy("demo:P", {"owner": OWNER})
     await registry.handle(command)

@@ -112,14 +112,15 @@ def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  
         value = _whole(command.id, value, document["policyId"])
     if len(path) > 2 and path[0] == "features" and not merging and pointer.get(document, path[:2]) is UNSET:
         raise FeatureNotFound(thing_id=command.id, feature_id=path[1])
-    if asked:
-        value = _remaining(held, command, value, now)
     before = pointer.get(document, path)
     after = patch.merge(None if before is UNSET else before, value) if merging else value
     if asked:
         _check_conditions(held, command, before)
         if "if-equal" in asked:
             value = _if_equal(held, command, before, after, value)
+        if merging and conditions.PATCH in asked:
+            value = _remaining(held, command, value, now)
+            after = patch.merge(None if before is UNSET else before, value)
     exists = before is not UNSET
     event = _event(held, command, now, "merged" if merging else "modified" if exists else "created", value)
     if held.metadata is not None or asked:
@@ -198,8 +199,6 @@ def _event(held: Held, command: Command, now: Micros, action: Action, value: Jso
 
 def _remaining(held: Held, command: Command, value: Json, now: Micros) -> Json:
     """The value without the parts of a merge patch whose own conditions do not hold."""
-    if conditions.PATCH not in command.headers:
-        return value
     wanted = conditions.read(command, now)
     return value if wanted is None else conditions.remaining(wanted, held, value)
 
@@ -217,7 +216,8 @@ def _check_conditions(held: Held, command: Command, before: Json | UnsetType) ->
 def _if_equal(held: Held, command: Command, before: Json | UnsetType, after: Json, value: Json) -> Json:
     """The value to write under an if-equal header. Raises PreconditionFailed where nothing would change."""
     wish = command.headers["if-equal"].strip()
-    if wish not in {"skip", "skip-minimizing-merge"} or before is UNSET:
+    minimizing = wish == "skip-minimizing-merge" and command.verb == "merge"
+    if before is UNSET or not (wish == "skip" or minimizing):
         return value
     if values.same(before, after):
         etag = value_etag(before) if command.path else thing_etag(held.revision)
@@ -228,9 +228,7 @@ def _if_equal(held: Held, command: Command, before: Json | UnsetType, after: Jso
             etag=etag,
             description="The change would change nothing.",
         )
-    if wish == "skip-minimizing-merge" and command.verb == "merge":
-        return patch.minimize(before, value)
-    return value
+    return patch.minimize(before, value) if minimizing else value
 
 
 def _metadata_after(held: Held, event: Event, asked: dict[str, str]) -> Json | UnsetType:
