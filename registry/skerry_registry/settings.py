@@ -174,6 +174,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     audit_retention_days: Annotated[
         float, Meta(ge=0, description="Audit records older than this are forgotten; 0 keeps all.")
     ] = 365.0
+    audit_telemetry: Annotated[
+        Literal["off", "hourly"],
+        Meta(description="Whether the audit trail counts, hour by hour, which device sent telemetry to which thing."),
+    ] = "off"
     audit_max_bytes: Annotated[
         int, Meta(ge=0, description="The audit trail's size at which the oldest records go; 0 for no bound.")
     ] = 1_000_000_000
@@ -209,6 +213,8 @@ LISTS = ("auth_devops_subjects", "auth_status_subjects")
 """Settings that are several texts; in a variable, with commas between."""
 PREFIX = "SKERRY_"
 _ASIDE = ("SKERRY_CONFIG", "SKERRY_TEST_")
+_OPTIONS = frozenset({"SKERRY_USER", "SKERRY_PASSWORD"})
+"""Variables that stand for options of commands, not for settings."""
 
 
 def load(config: Path | None, environ: Mapping[str, str], given: Mapping[str, object] | None = None) -> Settings:
@@ -277,7 +283,7 @@ def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, 
     names = {variable(name): name for name in _TYPES}
     files = {f"{variable(name)}_FILE": name for name in _TYPES if is_secret(name)}
     for written, text in sorted(environ.items()):
-        if not written.startswith(PREFIX) or written.startswith(_ASIDE) or not text:
+        if not written.startswith(PREFIX) or written.startswith(_ASIDE) or written in _OPTIONS or not text:
             continue
         name = names.get(written) or files.get(written)
         if name is None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import re
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
 
 from skerry.errors import SkerryError
+
+PATIENCE = 600.0
+"""Seconds without a byte of a long answer."""
 
 
 class ServerAway(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
@@ -55,6 +60,34 @@ class Client:
     def post(self, path: str, value: Any) -> Any:
         """What the server answers to a question that changes nothing. Raises ServerAway, ServerRefused."""
         return self._ask("POST", path, msgspec.json.encode(value))[0]
+
+    @contextmanager
+    def answer(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[HTTPResponse]:
+        """The answer as it comes in, however long that takes; a large one is read piece by piece.
+
+        Raises ServerAway (the connection broke, too), ServerRefused where the answer is an error in JSON.
+        """
+        self._connection.timeout = PATIENCE
+        try:
+            self._connection.request(method, path, body, {**self._headers, **(headers or {})})
+            answer = self._connection.getresponse()
+            self._check(answer)
+            yield answer
+            answer.read()
+        except (OSError, HTTPException) as error:
+            self._connection.close()
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ServerAway(url=self.url, reason=reason) from error
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _check(self, answer: HTTPResponse) -> None:
+        if answer.status >= 400 and answer.getheader("content-type", "").startswith("application/json"):
+            said = msgspec.json.decode(answer.read())
+            raise ServerRefused(url=self.url, answer=answer.status, text=said.get("message", answer.reason))
 
     def _ask(self, method: str, path: str, body: bytes | None) -> tuple[Any, str | None]:
         """Ask, once more over a new connection where the old one broke."""

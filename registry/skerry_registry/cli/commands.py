@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from skerry_registry.cli.moving_commands import moving_app
+from skerry_registry.cli.mqtt_commands import audit, mqtt_app
 from skerry_registry.cli.options import (
     Config,
     DataDir,
@@ -21,7 +23,6 @@ from skerry_registry.cli.options import (
     Url,
 )
 from skerry_registry.cli.policy_commands import policy_app
-from skerry_registry.cli.mqtt_commands import audit, mqtt_app
 from skerry_registry.cli.token_commands import token_app
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ app.add_typer(user_app, name="user")
 app.add_typer(token_app, name="token")
 app.add_typer(policy_app, name="policy")
 app.add_typer(dead_app, name="dead-letters")
+app.add_typer(moving_app)
 app.add_typer(mqtt_app, name="mqtt")
 
 

@@ -48,15 +48,22 @@ MqttUrl = Annotated[
 ]
 LoginUser = Annotated[
     str | None,
-    typer.Option("--user", "-u", rich_help_panel=LOGIN, help="Who logs in; the setting login_user otherwise."),
+    typer.Option(
+        "--user",
+        "-u",
+        envvar="SKERRY_USER",
+        rich_help_panel=LOGIN,
+        help="Who logs in; the setting login_user otherwise.",
+    ),
 ]
 LoginPassword = Annotated[
     str | None,
     typer.Option(
         "--password",
         "-p",
+        envvar="SKERRY_PASSWORD",
         rich_help_panel=LOGIN,
-        help="The password; better the setting login_password, or SKERRYLOGIN_PASSWORD(_FILE).",
+        help="The password; better the setting login_password, or SKERRY_LOGIN_PASSWORD(_FILE).",
     ),
 ]
 Url = Annotated[
