@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 PRE_AUTHENTICATED = "x-ditto-pre-authenticated"
 ACCESS_TOKEN = "access_token"  # noqa: S105 - a parameter's name
-KNOWN_MAX = 20_000
+KNOWN_MAX = 10_000
 """Verified tokens that are remembered."""
 GARBAGE_BURST, GARBAGE_PER_SECOND = 200, 20.0
 """Tokens of one address that are looked at although the ones before were no good."""
