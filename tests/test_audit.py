@@ -22,6 +22,7 @@ from skerry_registry.audit.book import Book, Wish
 from skerry_registry.audit.readers import Readers
 from skerry_registry.audit.record import Record
 from skerry_registry.audit.refusals import Refusals
+from skerry_registry.audit.tally import Tally
 from skerry_registry.http.audit import AuditQueryInvalid, read
 from skerry_registry.registry import Registry
 from skerry_registry.stores.memory import MemoryStore
@@ -174,7 +175,7 @@ async def test_changes_made_while_the_trail_was_closed_are_in_it_once_it_is_open
 async def test_more_sorts_of_refusals_than_there_is_room_for_are_counted(tmp_path: Path) -> None:
     async with kept(tmp_path) as house:
         for number in range(trails.KINDS_OF_REFUSALS + 5):
-            house.trail.refuse(Record(time=START, outcome="refused", action="login", user=f"user-{number}"))
+            house.trail.note(Record(time=START, outcome="refused", action="login", user=f"user-{number}"))
         assert house.trail.status().lost == 5
         assert len(await house.told(limit=20_000)) == trails.KINDS_OF_REFUSALS
 
@@ -216,3 +217,19 @@ def test_a_query_that_makes_no_sense_says_why() -> None:
         with pytest.raises(AuditQueryInvalid) as caught:
             read(query, START)
         assert told in caught.value.text
+
+
+async def test_telemetry_is_summed_up_where_that_is_wanted(tmp_path: Path) -> None:
+    async with kept(tmp_path) as house:
+        await house.do("modify", "x:T1")
+        tally = Tally(house.trail, house.registry.clock)
+        sent = [Command(verb="merge", id="x:T1", subjects=BOB, origin=f"mqtt c{n % 2} 10.0.0.8") for n in range(5)]
+        tally.count(sent)
+        tally.write()
+        found = [one for one in await house.told(thing="x:T1") if one["action"] == "telemetry"]
+        assert sorted((one["origin"], one.get("count", 1), one["subject"]) for one in found) == [
+            ("mqtt c0 10.0.0.8", 3, "nginx:bob"),
+            ("mqtt c1 10.0.0.8", 2, "nginx:bob"),
+        ]
+        assert all("until" in one for one in found)
+        assert "telemetry x:T1" in await house.read_by(ADA)

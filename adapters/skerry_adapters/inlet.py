@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct, structs
@@ -61,11 +61,18 @@ class Inlet:
     """Deals with messages in order: maps a batch, hands it to the one door in a single call, sorts out the answers.
 
     `take` is the Take seam; it may be called again before it has returned. Messages taken later are not retried before
-    those taken earlier. `limit`: bytes of a payload.
+    those taken earlier. `limit`: bytes of a payload. `count` is told of the commands that were carried out.
     """
 
     def __init__(
-        self, sources: Sequence[Source], handle: Handle, dead_letters: Keep, clock: Clock, *, limit: int = 256_000
+        self,
+        sources: Sequence[Source],
+        handle: Handle,
+        dead_letters: Keep,
+        clock: Clock,
+        *,
+        limit: int = 256_000,
+        count: Callable[[Sequence[Command]], None] | None = None,
     ) -> None:
         names = [source.name for source in sources]
         for name in names:
@@ -74,6 +81,7 @@ class Inlet:
         self.counters = Counters()
         self._sources = [(source, matcher(source.filters), compile_source(source, limit)) for source in sources]
         self._by_name = {source.name: (inbound, source.payload == "telemetry") for source, _, inbound in self._sources}
+        self._count = count
         self._handle = handle
         self._dead_letters = dead_letters
         self._clock = clock
@@ -97,6 +105,8 @@ class Inlet:
                     if isinstance(answer, SkerryError) and not _as_wished(command, answer):
                         message = messages[place]
                         dead[place] = self._refused(message, self._route(message.topic)[0], answer)
+            if self._count is not None:
+                self._count([one for place, one in zip(places, commands, strict=True) if place not in dead])
         if dead:
             await self._bury([dead[place] for place in sorted(dead)])
         counters.dead += len(dead)

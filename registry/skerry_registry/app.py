@@ -30,6 +30,7 @@ from skerry_registry.announcements import Announcements
 from skerry_registry.audit import Trail
 from skerry_registry.audit.readers import Readers
 from skerry_registry.audit.refusals import Refusals
+from skerry_registry.audit.tally import Tally
 from skerry_registry.bulk.backup import SERIES, Backup, Copy
 from skerry_registry.bulk.progress import Progress
 from skerry_registry.device_rights import ThingRights, keep_current, logins
@@ -181,7 +182,17 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
     stack.callback(progress.close)
     dead_letters = DeadLetters(folder, settings.dead_letters_max)
     stack.callback(dead_letters.close)
-    inlet = Inlet(settings.sources, registry.handle_all, dead_letters, now, limit=settings.message_max_bytes)
+    tally = Tally(trail, now) if settings.audit_telemetry == "hourly" else None
+    if tally is not None:
+        await stack.enter_async_context(_in_background("audit tally", tally.run()))
+    inlet = Inlet(
+        settings.sources,
+        registry.handle_all,
+        dead_letters,
+        now,
+        limit=settings.message_max_bytes,
+        count=None if tally is None else tally.count,
+    )
     await stack.enter_async_context(_in_background("dead letters", dead_letters.watch(inlet.replay)))
     broker: Broker | MqttClient
     if settings.mqtt_url is None:

@@ -82,7 +82,7 @@ class Refusals:
         )
 
     def _note(self, **facts: str | int | None) -> None:
-        self._trail.refuse(Record(time=self._clock(), outcome="refused", **facts))  # type: ignore[arg-type]
+        self._trail.note(Record(time=self._clock(), outcome="refused", **facts))  # type: ignore[arg-type]
 
     def _policy_of(self, kind: Kind, entity: str) -> tuple[str, int | None]:
         """The policy that decided, and its revision, as far as memory tells."""

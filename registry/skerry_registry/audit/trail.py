@@ -101,8 +101,8 @@ class Trail:
         await asyncio.to_thread(self._asking.shutdown)
         self._book.close()
 
-    def refuse(self, record: Record) -> None:
-        """Note a refusal; returns at once."""
+    def note(self, record: Record) -> None:
+        """Note what is in no journal, a refusal above all; returns at once."""
         key = (
             *(record.action, record.kind, record.entity, record.path, record.subject, record.user, record.origin),
             *(record.policy, record.policy_revision, record.code),
@@ -190,7 +190,7 @@ class Trail:
                     log.warning("audit trail cannot be written", extra={"reason": error.facts["reason"]})
                 self._error = error.text
                 for record in refusals.values():
-                    self.refuse(record)
+                    self.note(record)
                 return
             self._error = None
             self._empty = 0
