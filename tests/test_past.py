@@ -132,3 +132,11 @@ async def test_past_and_present_are_answered_in_order(registry):
     )
     assert [answer.value for answer in answers[1:3]] == [1, 2]
     assert answers[3].code == GONE[1]
+
+
+async def test_commands_that_go_together_know_only_the_present(registry):
+    await registry.handle(put())
+    answers = await registry.handle_together([put(1, "attributes", "a"), at(1)])
+    assert "header.notsupported" in {getattr(answer, "code", None) for answer in answers}
+    assert registry.journal.last == 2
+    assert (await registry.rehearse([at(1)]))[0].code == "header.notsupported"

@@ -16,6 +16,7 @@ from skerry_registry import creation, guarded
 from skerry_registry.deliveries import is_behind
 from skerry_registry.identities.creation import Creation
 from skerry_registry.journal.replay import apply
+from skerry_registry.past import check_present
 from skerry_registry.policy_changes import PolicyChanges
 from skerry_registry.refusals import ThingNotModifiable, may_write, refusal
 from skerry_registry.runs import Lacking
@@ -61,6 +62,7 @@ class Deciding:
         """The answer to one command; its event joins the run's commit. Raises SkerryError, or Lacking before any effect."""
         entry = self.find(command.kind, command.id)
         if command.verb == "retrieve":
+            check_present(command)
             held = self._visible(run, entry)
             if command.kind == "thing":
                 return self._retrieve_thing(run, held, command, now)
@@ -131,7 +133,7 @@ class Deciding:
         permits = self._rights.permits(run, held.document["policyId"], command.subjects, held.id.partition(":")[0])
         if permits is not None:
             guarded.check_readable(permits, command, now)
-        if permits is None or not may_write(permits, command):
+        if permits is None or not may_write(permits, command, held.document):
             raise refusal(command)
         warning: str | None = None
         value = command.value

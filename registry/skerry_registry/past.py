@@ -9,7 +9,7 @@ from msgspec import UNSET, structs
 
 from skerry import things, times, values
 from skerry.errors import SkerryError
-from skerry.headers import HeaderInvalid
+from skerry.headers import HeaderInvalid, HeaderNotSupported
 from skerry_policies import policy
 from skerry_policies.parts import PolicyNotAccessible
 from skerry_registry import guarded
@@ -75,6 +75,15 @@ class Present(Protocol):
 def is_asked(command: Command) -> bool:
     """Whether the command reads the past."""
     return command.verb == "retrieve" and bool(command.headers) and not HEADERS.isdisjoint(command.headers)
+
+
+def check_present(command: Command) -> None:
+    """Raise HeaderNotSupported for a read of the past where only the present is at hand: among commands that go together."""
+    if is_asked(command):
+        raise HeaderNotSupported(
+            name=min(HEADERS.intersection(command.headers)),
+            description="Earlier states are read one by one, not together with changes.",
+        )
 
 
 class Past:
