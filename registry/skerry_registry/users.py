@@ -167,15 +167,6 @@ class Users:
         self.roles(name)
         self._write({other: user for other, user in self._users.items() if other != name})
 
-    async def authenticate(self, name: str, password: str, address: str = "") -> tuple[str, ...] | None:
-        """The subjects of the user if the password is his, else None; for an edge that bounds its connections itself."""
-        try:
-            caller = await self.verify(name, password, address, bounded=False)
-        except TooManyLogins as error:
-            log.warning("login refused", extra={"user": name, "reason": error.facts["reason"]})
-            return None
-        return caller.subjects if caller else None
-
     async def verify(
         self, name: str, password: str, address: str = "", *, alias: bytes | None = None, bounded: bool = True
     ) -> Caller | None:
