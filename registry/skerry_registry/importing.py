@@ -22,7 +22,7 @@ def check(rights: Rights, run: Run, command: Command) -> None:
     Raises PolicyNotAccessible of the imported policy, ImportInvalid, Lacking.
     """
     value, part = command.value, parts.part_of(command.path)
-    if command.verb == "delete" or not value:
+    if command.verb == "delete":
         return
     imported = _imports(part, command)
     source = _Source(rights, run, command)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import UNSET
 
+from skerry import pointer
 from skerry.errors import SkerryError
 
 if TYPE_CHECKING:
@@ -130,23 +131,38 @@ def refusal(command: Command) -> ThingNotModifiable:
     return _row(command)(thing_id=command.id, path="/" + "/".join(command.path))
 
 
-def may_write(permits: Permits, command: Command) -> bool:
-    """Whether the caller may carry out this write: unrestricted WRITE at the path, or on every leaf of a merge patch."""
+def may_write(permits: Permits, command: Command, document: Json = UNSET) -> bool:
+    """Whether the caller may carry out this write on the thing that has the document.
+
+    It takes unrestricted WRITE at the path, or on every leaf of a merge patch: a null deletes what is there, all of it. A
+    value that has to make room for an object on the way is written, too.
+    """
     if permits.may("thing", command.path, "WRITE"):
-        return True
-    if command.verb != "merge" or command.value is UNSET:
+        return not command.path or permits.may("thing", (), "WRITE") or _has_way(permits, command.path, document)
+    if command.verb != "merge" or command.value is UNSET or not _has_way(permits, command.path, document):
         return False
-    return _may_merge(permits, command.path, command.value)
+    return _may_merge(permits, command.path, command.value, pointer.get(document, command.path))
 
 
-def _may_merge(permits: Permits, path: Path, patch: Json) -> bool:
-    """Whether every leaf of the patch may be written; a key pattern reaches the whole object that it stands in."""
-    if not isinstance(patch, dict) or not patch:
+def _has_way(permits: Permits, path: Path, document: Json) -> bool:
+    """Whether nothing stands in the way to the path that the caller may not replace."""
+    for depth, segment in enumerate(path):
+        if document is UNSET:
+            return True
+        if type(document) is not dict:
+            return permits.may("thing", path[:depth], "WRITE")
+        document = document.get(segment, UNSET)
+    return True
+
+
+def _may_merge(permits: Permits, path: Path, patch: Json, found: Json) -> bool:
+    """Whether every leaf of the patch may be written over what is `found`; a key pattern reaches the whole object around it."""
+    if not isinstance(patch, dict) or not patch or not (type(found) is dict or found is UNSET):
         return permits.may("thing", path, "WRITE")
     for key, value in patch.items():
         if key.startswith("{{"):
             if not permits.may("thing", path, "WRITE"):
                 return False
-        elif not _may_merge(permits, (*path, key), value):
+        elif not _may_merge(permits, (*path, key), value, UNSET if found is UNSET else found.get(key, UNSET)):
             return False
     return True
