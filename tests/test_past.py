@@ -1,14 +1,19 @@
 """What an entity was at a revision or a time, for those who may read it now."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry_door import ANNE, BOB, OWNER, T1, delete, entry, get, merge, put, put_policy, refused, serving
 from skerry.signals import Command, Response
 from skerry.times import write
+from skerry_registry.journal.replay import FAR
 from skerry_registry.registry import Registry
+from skerry_registry.stores.memory import MemoryStore
 
 GONE = (404, "things:thing.history.notfound")
 
@@ -140,3 +145,45 @@ async def test_commands_that_go_together_know_only_the_present(registry):
     assert "header.notsupported" in {getattr(answer, "code", None) for answer in answers}
     assert registry.journal.last == 2
     assert (await registry.rehearse([at(1)]))[0].code == "header.notsupported"
+
+
+STEPS = st.lists(st.sampled_from(["put", "merge", "remove", "delete", "many", "save", "trim"]), max_size=12)
+
+
+@given(STEPS)
+def test_whatever_is_kept_is_told_truly(steps):
+    asyncio.run(_live(steps))
+
+
+async def _live(steps: list[str]) -> None:
+    """Let a thing live through some changes, snapshots and trimming; then every state is told as it was, or not at all."""
+    store = MemoryStore()
+    async with serving(store) as registry:
+        await registry.handle(put())
+        states = {1: await store.load("thing", T1)}
+        for number, step in enumerate(steps):
+            alive = states[max(states)].document is not None
+            if step == "save":
+                await store.save([states[max(states)]], registry.journal.last)
+            elif step == "trim":
+                await store.trim(registry.journal.last - number)
+            elif not alive:
+                await registry.handle(put({"policyId": T1}))
+            elif step == "put":
+                await registry.handle(put({"attributes": {"a": number}}))
+            elif step == "merge":
+                await registry.handle(merge({"attributes": {"b": {"c": number}}}))
+            elif step == "remove":
+                await registry.handle(merge({"attributes": {"a": None}}))
+            elif step == "delete":
+                await registry.handle(delete())
+            else:
+                await registry.handle_all([put(count, "attributes", "n") for count in range(FAR)])
+            newest = await store.load("thing", T1)
+            states[newest.revision] = newest
+        told = {revision: await store.past("thing", T1, revision) for revision in states}
+        assert all(found is None or found == states[revision] for revision, found in told.items())
+        kept = [event.revision for event in await store.read(0, 1_000_000) if event.kind == "thing"]
+        assert told[max(states)] == states[max(states)]
+        if kept and kept[0] == 1:
+            assert None not in told.values()
