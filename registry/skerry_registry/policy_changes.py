@@ -8,7 +8,7 @@ from skerry.errors import SkerryError
 from skerry.preconditions import CONDITIONAL
 from skerry.signals import Command
 from skerry_policies import actions, lockout, parts, policy
-from skerry_registry import importing
+from skerry_registry import importing, policy_view
 from skerry_registry.creation import PolicyRefused
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class PolicyChanges:
 
     def retrieve(self, run: Run, held: Held, command: Command) -> Response:
         """A policy or a part of it, as far as the caller may see."""
+        if not command.path and policy_view.is_resolved(command.headers) and held.document is not None:
+            return policy_view.resolved(self._rights, run, held, command)
         permits = self._rights.permits(run, held.id, command.subjects)
         if permits is None:
             raise parts.PolicyNotAccessible(policy_id=held.id)

@@ -136,3 +136,38 @@ async def test_the_waiting_of_things_holds_for_policies(ditto):
     assert answer.status_code == 202
     answer = await ditto.put(P, json=BODY, headers={"timeout": "soon"})
     assert answer.json()["error"] == "timeout.invalid"
+
+
+async def test_a_policy_is_shown_as_it_is_enforced(server, ditto):
+    own = {"subjects": {"nginx:ditto": {"type": "t"}}, "resources": {}, "references": [{"entry": "some"}]}
+    shared = {"owner": OWNER, "role": SOME, "secret": {**SOME, "importable": "explicit"}}
+    assert (await ditto.put("/api/2/policies/a:shared", json={"entries": shared})).status_code == 201
+    for path, value in (("/imports/a:shared", {}), ("/entries/own", own)):
+        assert (await ditto.put(P + path, json=value)).status_code == 201
+    etag = {"if-none-match": (await ditto.get(P)).headers["etag"]}
+    for view in ("resolved", " RESOLVED "):
+        shown = await ditto.get(P, params={"policy-view": view}, headers=etag)
+        assert (shown.status_code, "etag" in shown.headers) == (200, False)
+    entries = shown.json()["entries"]
+    assert set(entries) == {"owner", "some", "own", "imported-a:shared-owner", "imported-a:shared-role"}
+    assert set(entries["own"]["subjects"]) == {"nginx:ditto", "nginx:eve"}
+    assert entries["own"]["resources"] == SOME["resources"]
+    assert (await ditto.get(P + "?policy-view=resolved&fields=policyId,imports")).json().keys() == {
+        "policyId",
+        "imports",
+    }
+    assert set((await ditto.get(P + "?policy-view=original")).json()["entries"]) == {"owner", "some", "own"}
+    wrong = await ditto.get(P + "?policy-view=other")
+    assert (wrong.status_code, wrong.json()["error"]) == (400, "policies:view.invalid")
+    assert (await ditto.get(P + "/entries/own?policy-view=resolved")).json()["references"] == own["references"]
+
+
+async def test_entries_of_others_are_shown_only_to_who_may_read_them_there(server, ditto):
+    hidden = {"owner": OWNER, "role": SOME}
+    await ditto.put("/api/2/policies/a:shared", json={"entries": hidden})
+    await ditto.put(P + "/imports/a:shared", json={})
+    reader = {"subjects": {"nginx:eve": {"type": "t"}}, "resources": {"policy:/": {"grant": ["READ"], "revoke": []}}}
+    await ditto.put(P + "/entries/reader", json=reader)
+    async with server.client("eve") as eve:
+        shown = (await eve.get(P + "?policy-view=resolved")).json()
+        assert set(shown["entries"]) == {"owner", "some", "reader"}
