@@ -271,7 +271,8 @@ class Deciding:
 
 def is_telemetry(command: Command) -> bool:
     """Whether it is what devices send all the time: features over MQTT."""
-    return command.path[:1] == ("features",) and command.origin.startswith("mqtt")
+    path = command.path
+    return bool(path) and path[0] == "features" and command.origin.startswith("mqtt")
 
 
 def _without_special(command: Command, value: dict[str, Any], **more: Any) -> Command:
