@@ -171,3 +171,60 @@ async def test_entries_of_others_are_shown_only_to_who_may_read_them_there(serve
     async with server.client("eve") as eve:
         shown = (await eve.get(P + "?policy-view=resolved")).json()
         assert set(shown["entries"]) == {"owner", "some", "reader"}
+
+
+async def test_what_an_entry_says_of_imports_and_namespaces(ditto):
+    for path, before, value in (
+        ("/entries/some/importable", "implicit", "never"),
+        ("/entries/some/namespaces", None, ["a", "a.b.*"]),
+        ("/entries/some/allowedAdditions", [], ["subjects"]),
+    ):
+        read = await ditto.get(P + path)
+        assert (
+            (read.status_code, read.json()) == (200, before) if before is not None else read.status_code in {200, 404}
+        )
+        put = await ditto.put(P + path, json=value)
+        assert (put.status_code, put.content) == (204, b""), put.text
+        read = await ditto.get(P + path)
+        assert (read.status_code, read.json(), read.headers["etag"][:6]) == (200, value, '"hash:')
+        assert (await ditto.get(P + path, headers={"if-none-match": read.headers["etag"]})).status_code == 304
+    assert (await ditto.delete(P + "/entries/some/allowedAdditions")).status_code == 204
+    for path in ("/entries/some/importable", "/entries/some/namespaces"):
+        assert (await ditto.delete(P + path)).status_code == 405
+    for path, wrong in (("importable", "sometimes"), ("namespaces", "a"), ("allowedAdditions", ["importable"])):
+        answer = await ditto.put(f"{P}/entries/some/{path}", json=wrong)
+        assert answer.status_code == 400, answer.text
+
+
+async def test_imports_are_made_changed_and_taken_away(server, ditto):
+    await ditto.put("/api/2/policies/a:shared", json={"entries": {"owner": OWNER, "role": SOME}})
+    imported = P + "/imports/a:shared"
+    assert (await ditto.get(P + "/imports")).json() == {}
+    made = await ditto.put(imported, json={"entries": []})
+    assert (made.status_code, made.json(), made.headers["location"]) == (201, {"entries": []}, server.url + imported)
+    assert (await ditto.put(imported, json={"entries": ["role"]})).status_code == 204
+    assert (await ditto.get(imported)).json() == {"entries": ["role"]}
+    assert (await ditto.get(imported + "/entries")).json() == ["role"]
+    assert (await ditto.put(imported + "/entries", json=["owner"])).status_code == 204
+    assert (await ditto.get(imported + "/transitiveImports")).json() == []
+    assert (await ditto.put(imported + "/transitiveImports", json=["a:other"])).status_code == 204
+    assert (await ditto.get(imported + "/transitiveImports")).json() == ["a:other"]
+    assert (await ditto.put(P + "/imports", json={"a:shared": {}})).status_code == 204
+    entry = {"subjects": {}, "resources": {}, "references": [{"import": "a:shared", "entry": "role"}]}
+    assert (await ditto.put(P + "/entries/own", json=entry)).status_code == 201
+    refused = await ditto.delete(imported)
+    assert (refused.status_code, refused.json()["error"]) == (409, "policies:import.referenceconflict")
+    references = P + "/entries/own/references"
+    assert (await ditto.get(references)).json() == entry["references"]
+    assert (await ditto.delete(references)).status_code == 204
+    assert (await ditto.get(references)).json() == []
+    assert (await ditto.put(references, json=[{"entry": "some"}])).status_code == 201
+    assert (await ditto.put(references, json=[{"entry": "owner"}])).status_code == 204
+    refused = await ditto.delete(P + "/entries/owner")
+    assert (refused.status_code, refused.json()["error"]) == (409, "policies:entry.referenceconflict")
+    assert (await ditto.delete(imported)).status_code == 204
+    assert (await ditto.delete(P + "/imports")).status_code == 204
+    missing = await ditto.put(P + "/imports/a:none", json={})
+    assert (missing.status_code, missing.json()["error"]) == (404, "policies:policy.notfound")
+    wrong = await ditto.put(P + "/imports/none", json={})
+    assert (wrong.status_code, wrong.json()["error"]) == (400, "policies:id.invalid")
