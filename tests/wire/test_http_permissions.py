@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,15 @@ async def test_a_refusal_says_why(clients):
     assert refused.json()["why"]["missing"] == [{"resource": "thing:/attributes/b", "permission": "WRITE"}]
     refused = await eve.put(f"{P}/entries/other", json={"subjects": {}, "resources": {}})
     assert refused.json()["why"]["missing"] == [{"resource": "policy:/entries/other", "permission": "WRITE"}]
+
+
+async def test_a_refused_row_of_an_upload_says_why_too(clients):
+    _, eve = clients
+    row = {"topic": "a/t/things/twin/commands/modify", "path": "/attributes/a", "value": 2, "headers": {}}
+    answer = await eve.post(
+        "/api/2/bulk", content=json.dumps(row) + "\n", headers={"content-type": "application/x-ndjson"}
+    )
+    assert answer.json()["value"]["why"]["missing"] == [{"resource": "thing:/attributes/a", "permission": "WRITE"}]
 
 
 async def test_a_refusal_names_the_revoke_that_decided(clients):

@@ -27,6 +27,7 @@ from skerry_registry.http.errors import (
     MethodNotAllowed,
     RouteNotFound,
 )
+from skerry_registry.http.exchange import FORBIDDEN, Reasons
 from skerry_registry.http.outbox import Outbox
 from skerry_registry.http.request import BODY_PATIENCE, ClientGone, Request
 from skerry_registry.http.selection import Selection
@@ -42,6 +43,8 @@ BATCH = 100
 ENVELOPE = 16_384
 """Bytes that an envelope may have beside its value."""
 KEY_LONGEST = 255
+EXPLAINED = 1_000
+"""Refusals of one upload that are given their reasons."""
 REPLAYED = "idempotent-replay"
 
 
@@ -75,9 +78,13 @@ class Bounds(NamedTuple):
 class Bulk:
     """Carries uploads out."""
 
-    def __init__(self, door: Door, progress: Progress, bounds: Bounds, selection: Selection) -> None:
-        """`progress` remembers the uploads with an Idempotency-Key; `selection` changes what a filter names."""
+    def __init__(self, door: Door, progress: Progress, bounds: Bounds, selection: Selection, reasons: Reasons) -> None:
+        """`progress` remembers the uploads with an Idempotency-Key; `selection` changes what a filter names.
+
+        `reasons` knows why a policy refuses.
+        """
         self._selection = selection
+        self._reasons = reasons
         self._door = door
         self._progress = progress
         self._bounds = bounds
@@ -101,7 +108,7 @@ class Bulk:
             rehearsal = _switch(request, "dry-run")
             _check_type(request)
             upload = None if rehearsal else await self._upload(request)
-            work = _Work(self._door, request, upload, rehearsal=rehearsal)
+            work = _Work(self._door, request, upload, self._reasons, rehearsal=rehearsal)
             if atomic:
                 await self._together(request, work, outbox)
             else:
@@ -187,8 +194,12 @@ class Bulk:
 class _Work:
     """What becomes of rows: known ones are answered from memory, the others carried out, all written down."""
 
-    def __init__(self, door: Door, request: Request, upload: Upload | None, *, rehearsal: bool) -> None:
+    def __init__(
+        self, door: Door, request: Request, upload: Upload | None, reasons: Reasons, *, rehearsal: bool
+    ) -> None:
         self._door = door
+        self._reasons = reasons
+        self._explained = 0
         self._upload = upload
         self._carry_out = door.rehearse if rehearsal else door.handle_all
         self._carry_out_together = door.rehearse if rehearsal else door.handle_together
@@ -248,6 +259,9 @@ class _Work:
         notes: list[tuple[int, int, int]] = []
         for row, command, digest, answer in zip(rows, commands, digests, found, strict=True):
             answers[row.number] = answer
+            if isinstance(answer, SkerryError) and answer.status == FORBIDDEN and self._explained < EXPLAINED:
+                self._explained += 1
+                await self._reasons.attach(command, answer)
             if isinstance(answer, Response) and command.verb != "retrieve":
                 notes.append((row.number, digest, answer.status))
         if upload is not None and notes:

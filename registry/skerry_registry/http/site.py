@@ -75,7 +75,8 @@ def create_http(
     """
     measures = Measures(gauges)
     largest = max(settings.thing_max_bytes, settings.policy_max_bytes)
-    exchange = Exchange(door, max_bytes=largest, reasons=Reasons(door))
+    reasons = Reasons(door)
+    exchange = Exchange(door, max_bytes=largest, reasons=reasons)
     permissions = Permissions(exchange, Inquiries(door, Holders(search).things_of))
     searching = Searching(exchange, search)
     things = Things(exchange, new_id, searching, permissions.access)
@@ -97,7 +98,9 @@ def create_http(
         mounts.append(_stream("/devops/backup", Backups(backup).serve, below=False))
     if progress is not None:
         bounds = Bounds(settings.bulk_max_rows, settings.bulk_max_bytes, settings.bulk_atomic_rows, exchange.max_bytes)
-        mounts.append(_stream("/api/2/bulk", Bulk(door, progress, bounds, Selection(exchange, searching)).serve))
+        mounts.append(
+            _stream("/api/2/bulk", Bulk(door, progress, bounds, Selection(exchange, searching), reasons).serve)
+        )
     if history is not None:
         mounts.append(_mount("/api/2/timeseries", history))
     app = Litestar(
