@@ -16,6 +16,7 @@ from skerry_adapters.inlet import Inlet
 from skerry_adapters.sources import DEFAULT_SOURCES, Source
 from skerry_registry.device_rights import ThingRights, keep_current, logins
 from skerry_registry.identities.logins import Identities
+from skerry_registry.identities.tokens import ApiTokens
 from skerry_registry.registry import Registry
 from skerry_registry.settings import Settings
 from skerry_registry.stores.sqlite import SqliteStore
@@ -35,6 +36,7 @@ class Farm:
         self.users = users
         self.letters = letters
         self.refusals = refusals
+        self.tokens: ApiTokens
 
     async def policy(self, policy_id: str, **entries: dict[str, str]) -> None:
         """Write a policy: label -> resource -> permissions, for the subject nginx:<label>; `admin` may everything."""
@@ -99,4 +101,6 @@ async def farm(
                 folder=folder,
             )
             async with broker:
-                yield Farm(registry, broker, accounts, letters, refusals)
+                made = Farm(registry, broker, accounts, letters, refusals)
+                made.tokens = identities.tokens
+                yield made

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from broker_dialog import Dialog, until
+from broker_dialog import Dialog, clock, until
 from device_server import Farm, farm
 from skerry.signals import Command
 from skerry_adapters.broker.packets import V5, V311, Disconnect, Publish, Pubrec, Reason, Will
@@ -225,12 +225,14 @@ async def test_retained_messages_and_wills_go_by_the_same_rights(tmp_path: Path)
         assert await device.subscribe("device/x/T1/#") == 1
         assert (await device.expect(Publish)).payload == b"kept"
         await other.close()
+        before = server.registry.journal.last
         for user, power in (("other", b"8"), ("device", b"9")):
             will = Will("telemetry/x/T1/scada", b'{"power":%s}' % power, 1, retain=False)
             client = await server.connect(user, "last", will=will)
             await client.close()
         await until(lambda: server.broker.status().connections == 1, "the clients to be gone")
         await until(lambda: len(server.refusals) == 2, "the refused will")
+        await until(lambda: server.registry.journal.last > before, "the will of the device")
         assert await server.read("x:T1", "features", "scada", "properties", "power") == 9
         await device.close()
 
@@ -260,6 +262,27 @@ async def test_a_login_that_is_over_ends_its_connections_without_their_wills(tmp
         assert await server.read("x:T1", "features", "scada", "properties") == {}
         await device.close()
         await other.close()
+
+
+@pytest.mark.parametrize("change", ["revoked", "expired"])
+async def test_a_token_that_is_no_good_any_more_ends_its_connections(tmp_path: Path, change: str) -> None:
+    async with farm(tmp_path) as server:
+        await one_thing(server, device=WRITES_SCADA)
+        expires = clock() + 1_500_000 if change == "expired" else None
+        token = server.tokens.create(["nginx:device"], expires=expires)
+        lasting = server.tokens.create(["nginx:device"])
+        first, second = [
+            await Dialog.open(server.broker, "same", login=False, username="any", password=text.encode())
+            for text in (token, lasting)
+        ]
+        for dialog in (first, second):  # the same user name and client id, but sessions of their own
+            assert await dialog.publish("telemetry/x/T1/scada", b'{"power":1}') == 0
+        if change == "revoked":
+            server.tokens.revoke(token)
+        assert await ends(first) == NO
+        assert await second.publish("telemetry/x/T1/scada", b'{"power":2}') == 0
+        for dialog in (first, second):
+            await dialog.close()
 
 
 @pytest.mark.parametrize("version", [V311, V5])
