@@ -179,14 +179,14 @@ class Deciding:
 
         namespace = command.id.partition(":")[0]
 
-        def permits_of(policy_id: str) -> Permits | None:
-            return self._rights.permits(run, policy_id, command.subjects, namespace)
+        def permits_of(policy_id: str, within: str | None) -> Permits | None:
+            return self._rights.permits(run, policy_id, command.subjects, within)
 
         birth = creation.plan(command, value, self._head, permits_of)
         made: Decision | None = None
         guard = self.find("policy", birth.policy_id)
         if birth.document is None:
-            permits = permits_of(birth.policy_id)
+            permits = permits_of(birth.policy_id, namespace)
         else:
             made = self._policies.make(run, guard.head, birth, command, now)
             assert made.event is not None

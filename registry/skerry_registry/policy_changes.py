@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from skerry.errors import SkerryError
 from skerry.preconditions import CONDITIONAL
 from skerry.signals import Command
-from skerry_policies import actions, lockout, parts, policy
+from skerry.values import JsonFieldMissing, JsonInvalid, JsonKeyInvalid
+from skerry_policies import actions, parts, policy
 from skerry_registry import importing, policy_view
-from skerry_registry.creation import PolicyRefused
+from skerry_registry.creation import refused
 
 if TYPE_CHECKING:
     from skerry.signals import Decision, Held, Micros, Response
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from skerry_registry.identities.creation import Creation
     from skerry_registry.rights import Rights
     from skerry_registry.runs import Run
-
-BAD_REQUEST = 400
 
 
 class PolicyChanges:
@@ -72,7 +71,7 @@ class PolicyChanges:
         return policy.carry_out(held, command, now, self._terms, permits_of)
 
     def make(self, run: Run, held: Held, birth: Birth, command: Command, now: Micros) -> Decision:
-        """The decision that makes the policy of the thing that the command creates. Raises PolicyRefused for a bad one."""
+        """The decision that makes the policy of the thing that the command creates. Raises what `creation.refused` makes of its errors."""
         if self._creation is not None:
             self._creation.check("policy", birth.policy_id, command.subjects)
         making = Command(
@@ -84,8 +83,10 @@ class PolicyChanges:
             headers={name: text for name, text in command.headers.items() if name not in CONDITIONAL},
         )
         try:
+            making = policy.checked(making, now, self._terms)
+        except (JsonInvalid, JsonFieldMissing, JsonKeyInvalid) as error:
+            raise refused(command.id, error) from error
+        try:
             return self._change(run, held, making, now)
         except SkerryError as error:
-            if isinstance(error, lockout.PolicyLocked) or error.status == BAD_REQUEST:
-                raise PolicyRefused(thing_id=command.id, problem=error.text) from error
-            raise
+            raise refused(command.id, error) from error
