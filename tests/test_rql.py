@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.rql.evaluate import like, lookup_in, matches
+from skerry.rql.evaluate import RqlTooWide, like, lookup_in, matches
 from skerry.rql.parse import DEPTH_LIMIT, SIZE_LIMIT, RqlInvalid, parse, write
 from skerry.rql.predicate import And, Compare, Empty, Exists, In, Not, Or, Predicate, fields
 from skerry.signals import Held
@@ -257,6 +257,8 @@ THING = Held(
         "exists(attributes/blades/ok)",
         "like(attributes/tags,'re?')",
         "in(attributes/tags,'green','red')",
+        "in(attributes/size,'3',3.0)",
+        "in(attributes/gone,1,null)",
         "exists(attributes/none)",
         "empty(attributes/none)",
         "empty(attributes/void)",
@@ -317,6 +319,9 @@ def test_a_predicate_holds(text: str) -> None:
         "not(exists(features/*/properties/rpm))",
         "and(exists(thingId),exists(attributes/missing))",
         "in(attributes/size,1,2,'3')",
+        "in(attributes/on,1,'true')",
+        "in(attributes/zero,false,null)",
+        "in(attributes/void,1)",
     ],
 )
 def test_a_predicate_does_not_hold(text: str) -> None:
@@ -347,3 +352,11 @@ def test_like_is_what_its_wildcards_say(pattern: str, text: str) -> None:
 
 def test_no_pattern_takes_long() -> None:
     assert like("*a" * 500 + "*b", ignoring_case=True).fullmatch("a" * 5_000) is None
+
+
+def test_no_expression_looks_at_everything_again_and_again() -> None:
+    long = Held(kind="thing", id="a:b", document={"attributes": {"a": [list(range(100))] * 200}})
+    one = "in(attributes/a,-1,-2)"
+    assert not matches(parse(f"or({one},{one})", NOW), lookup_in(long))
+    with pytest.raises(RqlTooWide):
+        matches(parse(f"or({','.join([one] * 20)})", NOW), lookup_in(long))

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Whether what is known of one thing satisfies a predicate (ditto.md 1.8)."""
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TypeAlias
 
 from msgspec import UNSET
 
+from skerry.errors import SkerryError
 from skerry.rql.predicate import And, Compare, Empty, Exists, Field, In, Not, Or, Predicate, Scalar
 from skerry.signals import Held, Json
 from skerry.times import write
@@ -19,6 +21,19 @@ feature without it).
 
 An array on the way is entered: what its members have at the field stands together, as an array.
 """
+
+
+EFFORT_LIMIT = 200_000
+"""Comparisons that one evaluation over one thing may take, each element of an array counted."""
+
+
+class RqlTooWide(SkerryError):
+    """Too many terms over too many elements."""
+
+    code = "rql.expression.toowide"
+    status = 400
+    message = "The RQL expression asks for more than {limit} comparisons with one thing."
+    description = "Use fewer terms on long arrays; in(field,value,…) compares any number of values at once."
 
 
 def matches(predicate: Predicate, value_of: ValueOf) -> bool:
@@ -46,12 +61,21 @@ def matches(predicate: Predicate, value_of: ValueOf) -> bool:
             return len(predicate.field) == 2 or predicate.field[:2] != ("features", "*")
         return any(is_empty(value) for value in values)
     assert isinstance(predicate, In)
-    return any(_equals(value, wanted) for value in value_of(predicate.field) for wanted in predicate.values)
+    wanted = {(_KINDS[type(value)], value) for value in predicate.values}
+    return any(_is_in(value, wanted) for value in value_of(predicate.field))
 
 
 def is_empty(value: Json) -> bool:
     """Whether a value is missing, null, "", [] or {}."""
     return value is None or value is UNSET or (type(value) in {str, list, dict} and not value)
+
+
+def _is_in(value: Json, wanted: set[tuple[str, Scalar]]) -> bool:
+    """Whether a value, or an element of an array, is among those with their kinds: however many, one look at each."""
+    if type(value) is list:
+        return any(_is_in(member, wanted) for member in value)
+    kind = _KINDS.get(type(value))
+    return kind is not None and (kind, value) in wanted
 
 
 def _alike(one: Json, other: Scalar) -> bool:
@@ -60,6 +84,7 @@ def _alike(one: Json, other: Scalar) -> bool:
     return first is second or (first in _NUMBERS and second in _NUMBERS)
 
 
+_KINDS: dict[type, str] = {int: "number", float: "number", str: "text", bool: "boolean", type(None): "null"}
 _NUMBERS = frozenset({int, float})
 _ORDERED = frozenset({int, float, str})
 
@@ -122,23 +147,43 @@ def like(pattern: str, *, ignoring_case: bool) -> re.Pattern[str]:
 
 
 def lookup_in(held: Held) -> ValueOf:
-    """What stands at each field of a thing that is there."""
+    """What stands at each field of a thing that is there, for one evaluation. Raises RqlTooWide when that takes too long."""
     document = held.document
     assert document is not None
+    known: dict[Field, tuple[Sequence[Json], int]] = {}
+    spent = 0
 
     def value_of(field: Field) -> Sequence[Json]:
-        head = field[0]
-        special = _SPECIAL.get(head)
-        if special is not None:
-            return [special(held)]
-        if head == "_metadata":
-            return [] if held.metadata is None else at(held.metadata, field, 1)
-        if head == "features" and len(field) > 1 and field[1] == "*":
-            features = document.get("features") or {}
-            return [value for feature in features.values() for value in at(feature, field, 2) or [UNSET]]
-        return at(document, field, 0)
+        nonlocal spent
+        found = known.get(field)
+        if found is None:
+            values = _values(held, document, field)
+            known[field] = found = values, sum(map(_places, values))
+        spent += found[1]
+        if spent > EFFORT_LIMIT:
+            raise RqlTooWide(limit=EFFORT_LIMIT)
+        return found[0]
 
     return value_of
+
+
+def _places(value: Json) -> int:
+    """How many values there are to compare."""
+    return 1 + sum(map(_places, value)) if type(value) is list else 1
+
+
+def _values(held: Held, document: dict[str, Json], field: Field) -> Sequence[Json]:
+    """What stands at a field of a thing."""
+    head = field[0]
+    special = _SPECIAL.get(head)
+    if special is not None:
+        return [special(held)]
+    if head == "_metadata":
+        return [] if held.metadata is None else at(held.metadata, field, 1)
+    if head == "features" and len(field) > 1 and field[1] == "*":
+        features = document.get("features") or {}
+        return [value for feature in features.values() for value in at(feature, field, 2) or [UNSET]]
+    return at(document, field, 0)
 
 
 _SPECIAL: dict[str, Callable[[Held], Json]] = {
