@@ -175,9 +175,30 @@ async def test_changes_made_while_the_trail_was_closed_are_in_it_once_it_is_open
 async def test_more_sorts_of_refusals_than_there_is_room_for_are_counted(tmp_path: Path) -> None:
     async with kept(tmp_path) as house:
         for number in range(trails.KINDS_OF_REFUSALS + 5):
-            house.trail.note(Record(time=START, outcome="refused", action="login", user=f"user-{number}"))
+            house.trail.note(Record(time=START, outcome="refused", action="publish", path=f"topic-{number}"))
         assert house.trail.status().lost == 5
         assert len(await house.told(limit=20_000)) == trails.KINDS_OF_REFUSALS
+
+
+async def test_made_up_names_cannot_fill_the_trail(tmp_path: Path) -> None:
+    async with kept(tmp_path) as house:
+        for number in range(5_000):
+            origin = f"http 10.0.0.{number % 3}"
+            record = Record(time=START, outcome="refused", action="login", user=f"user-{number}", origin=origin)
+            house.trail.note(record)
+        found = await house.told(limit=10_000)
+        assert len(found) == trails.STRANGERS + 3
+        assert sum(one.get("count", 1) for one in found) == 5_000
+
+
+def test_refusals_are_forgotten_before_changes_while_they_are_more(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    book.add([Record(time=START, outcome="changed", action="x", path="y" * 500) for _ in range(300)], 7)
+    book.add([Record(time=START, outcome="refused", action="x", path="y" * 500) for _ in range(2_000)], 7)
+    book.trim(0, 500_000)
+    assert len(book.find(Wish(outcome="changed"), 3_000)) == 300
+    assert len(book.find(Wish(outcome="refused"), 3_000)) < 800
+    book.close()
 
 
 def test_old_records_and_too_many_are_forgotten(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ CREATE UNIQUE INDEX record_number ON record (number) WHERE number IS NOT NULL;
 CREATE TABLE place (number INTEGER NOT NULL);
 INSERT INTO place VALUES (-1);
 """.replace("COLUMNS", _COLUMNS)
+_OLDEST = """DELETE FROM record WHERE id IN (SELECT id FROM record WHERE outcome = ? ORDER BY id LIMIT ?) RETURNING 1"""
 _INSERT = f"INSERT OR IGNORE INTO record ({_COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608 - constants
 
 
@@ -105,16 +106,21 @@ class Book:
         return [_record(row) for row in rows]
 
     def trim(self, before: Micros, max_bytes: int) -> int:
-        """Forget records older than `before` (0: none), and the oldest while the file is larger; answers how many."""
+        """Forget records older than `before` (0: none), and the oldest while the file is larger; answers how many.
+
+        Refusals go first as long as they are more than the changes: whoever is refused a lot shall not drive out what was done.
+        """
         try:
             gone = self._writer.execute("DELETE FROM record WHERE time < ? RETURNING 1", (before,)).fetchall()
             count = len(gone)
             while max_bytes and self._size() > max_bytes:
-                first, last = self._writer.execute("SELECT min(id), max(id) FROM record").fetchone() or (None, None)
-                if first is None:
+                counted: Any = self._writer.execute("SELECT outcome, count(*) FROM record GROUP BY outcome").fetchall()
+                many = dict(counted)
+                if not many:
                     break
-                edge = first + max(1, (last - first) // SHARE)
-                count += len(self._writer.execute("DELETE FROM record WHERE id <= ? RETURNING 1", (edge,)).fetchall())
+                outcome = "refused" if many.get("refused", 0) > many.get("changed", 0) else "changed"
+                share = max(1, many[outcome] // SHARE)
+                count += len(self._writer.execute(_OLDEST, (outcome, share)).fetchall())
             if count:
                 self._writer.execute("PRAGMA incremental_vacuum").fetchall()
         except apsw.Error as error:

@@ -30,6 +30,10 @@ PLACE_EVERY = 20
 TRIM_EVERY = 3_600
 KINDS_OF_REFUSALS = 10_000
 """Different refusals that may wait for one write; more are counted only."""
+STRANGERS = 200
+"""Different refusals in one write from which on failed logins are told apart by their origin only: names are free to make up."""
+TRIM_AFTER = 50_000
+"""Records written after which the bound in bytes is looked at, whatever the time."""
 WAITING_CHANGES = 20_000
 """Changes that may wait for the disk; beyond it the journal keeps them for us."""
 
@@ -74,6 +78,7 @@ class Trail:
         self._lost = 0
         self._unsaid = 0
         self._empty = 0
+        self._written = 0
         self._error: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._room = asyncio.Event()
@@ -103,6 +108,8 @@ class Trail:
 
     def note(self, record: Record) -> None:
         """Note what is in no journal, a refusal above all; returns at once."""
+        if record.action == "login" and len(self._refusals) >= STRANGERS:
+            record.user = record.path = ""
         key = (
             *(record.action, record.kind, record.entity, record.path, record.subject, record.user, record.origin),
             *(record.policy, record.policy_revision, record.code),
@@ -157,8 +164,9 @@ class Trail:
         due = loop.time()
         while True:
             await self._write()
-            if loop.time() >= due:
+            if loop.time() >= due or self._written >= TRIM_AFTER:
                 due = loop.time() + TRIM_EVERY
+                self._written = 0
                 await self._trim()
             await asyncio.sleep(WRITE_EVERY)
 
@@ -195,6 +203,7 @@ class Trail:
             self._error = None
             self._empty = 0
             self._kept = place
+            self._written += len(records)
             del self._changes[:count]
             self._room.set()
             if self._unsaid:
