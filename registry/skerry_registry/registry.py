@@ -228,11 +228,21 @@ class Registry:
 
     async def known(self, ask: Callable[[], T]) -> T:
         """What a question to the rights comes to (`rights.permits`, `rights.effective` ...), policies loaded as it needs them."""
-        while True:
-            try:
-                return ask()
-            except Lacking as lacking:
-                await self._fetch(lacking.keys)
+        try:
+            return ask()
+        except Lacking as lacking:
+            keys = lacking.keys
+        run = Run(())
+        try:
+            while True:
+                await self._fetch(keys, run)
+                try:
+                    return ask()
+                except Lacking as lacking:
+                    keys = lacking.keys
+        finally:
+            for entry in run.pinned:
+                entry.pins -= 1
 
     async def _visible(self, held: Held, subjects: tuple[str, ...]) -> Held | None:
         """The thing as the caller may see it; its policy is loaded if it has left the cache meanwhile."""
