@@ -60,12 +60,13 @@ class Explanation(Struct, frozen=True, rename="camel"):
 
 
 class Change(Struct, frozen=True):
-    """What one subject, alone, gains or loses."""
+    """What one subject, alone, gains or loses; `besides`: resources below where nothing changes."""
 
     subject: str
     resource: str
     permission: str
     effect: Literal["gained", "lost"]
+    besides: tuple[str, ...] = ()
 
 
 class Access(Struct, frozen=True):
@@ -199,19 +200,42 @@ def simulate(
     for subject in sorted(old.keys() | new.keys()):
         was, will = old.get(subject, []), new.get(subject, [])
         held, shall = Permits(_rows(was)), Permits(_rows(will))
-        told: dict[tuple[str, str], list[tuple[Path, bool]]] = {}
-        for resource, permission, path in sorted(
-            {(line.resource, line.permission, line.path) for line in (*was, *will)}
-        ):
-            then = shall.holds(resource, path, permission)
-            if then == held.holds(resource, path, permission):
-                continue
-            known = told.setdefault((resource, permission), [])
-            if any(path[: len(above)] == above and gain == then for above, gain in known):
-                continue
-            known.append((path, then))
-            changes.append(Change(subject, _key(resource, path), permission, "gained" if then else "lost"))
+        spoken: dict[tuple[str, str], set[Path]] = {}
+        for line in (*was, *will):
+            spoken.setdefault((line.resource, line.permission), set()).add(line.path)
+        for (resource, permission), paths in sorted(spoken.items()):
+            for path, gain, besides in _changed(held, shall, resource, permission, sorted(paths)):
+                changes.append(
+                    Change(
+                        subject,
+                        _key(resource, path),
+                        permission,
+                        "gained" if gain else "lost",
+                        tuple(_key(resource, place) for place in besides),
+                    )
+                )
     return changes
+
+
+def _changed(
+    before: Permits, after: Permits, resource: str, permission: str, paths: Sequence[Path]
+) -> list[tuple[Path, bool, list[Path]]]:
+    """The highest paths where a permission is gained or lost, and the highest below each where nothing changes."""
+    found: list[tuple[Path, bool, list[Path]]] = []
+    marks: dict[Path, tuple[bool | None, list[Path]]] = {}
+    for path in paths:
+        then = after.holds(resource, path, permission)
+        gain = None if then == before.holds(resource, path, permission) else then
+        above = next((marks[path[:n]] for n in range(len(path) - 1, -1, -1) if path[:n] in marks), (None, []))
+        if gain == above[0]:
+            continue
+        besides: list[Path] = []
+        marks[path] = (gain, besides)
+        if gain is None:
+            above[1].append(path)
+        else:
+            found.append((path, gain, besides))
+    return found
 
 
 def _by_subject(effective: EffectivePolicy | None, namespace: str | None, now: Micros | None) -> dict[str, list[Line]]:

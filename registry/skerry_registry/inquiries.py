@@ -66,12 +66,20 @@ class Affected(Struct, frozen=True):
     ids: list[str]
 
 
+class Share(Struct, frozen=True, omit_defaults=True, rename={"besides": "except"}):
+    """A permission on a resource and all below it, except where it stays as it was."""
+
+    resource: str
+    permission: str
+    besides: tuple[str, ...] = ()
+
+
 class Difference(Struct, frozen=True):
     """What one subject, alone, would gain and lose, and on which things."""
 
     subject: str
-    gains: list[Right]
-    loses: list[Right]
+    gains: list[Share]
+    loses: list[Share]
     things: Affected
 
 
@@ -171,13 +179,13 @@ class Inquiries:
             by_namespace = {split_id(policy_id)[0]: ids}
         by_namespace.setdefault(split_id(policy_id)[0], [])
         now = self._registry.clock()
-        found: dict[tuple[str, tuple[Right, ...], tuple[Right, ...]], list[str]] = {}
+        found: dict[tuple[str, tuple[Share, ...], tuple[Share, ...]], list[str]] = {}
         for namespace, affected in by_namespace.items():
-            differing: dict[str, tuple[list[Right], list[Right]]] = {}
+            differing: dict[str, tuple[list[Share], list[Share]]] = {}
             for change in explain.simulate(was, will, namespace=namespace, now=now):
                 gains, loses = differing.setdefault(change.subject, ([], []))
-                right = Right(change.resource, change.permission)
-                (gains if change.effect == "gained" else loses).append(right)
+                share = Share(change.resource, change.permission, change.besides)
+                (gains if change.effect == "gained" else loses).append(share)
             for subject, (gains, loses) in differing.items():
                 found.setdefault((subject, tuple(gains), tuple(loses)), []).extend(affected)
         changes = [

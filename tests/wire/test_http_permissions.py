@@ -172,7 +172,8 @@ async def test_a_change_is_simulated_and_nothing_changes(clients):
     assert found["things"] == {"count": 1, "ids": ["a:t"]}
     (change,) = found["changes"]
     assert change["subject"] == "nginx:eve"
-    assert {"resource": "thing:/", "permission": "WRITE"} in change["gains"]
+    gained = {"resource": "thing:/", "permission": "WRITE", "except": ["thing:/features/f/properties/x"]}
+    assert change["gains"] == [gained]
     assert {"resource": "policy:/entries/other", "permission": "READ"} in change["loses"]
     assert change["things"] == {"count": 1, "ids": ["a:t"]}
     assert (await ditto.get(P)).json() == before

@@ -82,7 +82,7 @@ def simulate(client: Client, policy: str, changed: Any, *, as_json: bool) -> Non
         _print_json(found)
         return
     lines = [
-        (change["subject"], effect, right["permission"], right["resource"], _affected(change["things"]))
+        (change["subject"], effect, right["permission"], _extent(right), _affected(change["things"]))
         for change in found["changes"]
         for effect, rights in (("gains", change["gains"]), ("loses", change["loses"]))
         for right in rights
@@ -133,6 +133,11 @@ def _summary(policy: dict[str, Any]) -> tuple[str, ...]:
 def _rights(permissions: dict[str, list[str]]) -> Iterator[str]:
     for resource, held in permissions.items():
         yield f"{resource} {' '.join(held) or 'nothing'}"
+
+
+def _extent(right: dict[str, Any]) -> str:
+    besides = right.get("except", [])
+    return f"{right['resource']} except {_some(besides)}" if besides else str(right["resource"])
 
 
 def _affected(things: dict[str, Any]) -> str:
