@@ -42,16 +42,24 @@ def document() -> bytes:
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "servers": [{"url": "/"}],
-            "security": [{"basic": []}],
+            "security": [{"basic": []}, {"bearer": []}],
             "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
             "paths": paths,
             "components": {
-                "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+                "securitySchemes": {
+                    "basic": {"type": "http", "scheme": "basic"},
+                    "bearer": {"type": "http", "scheme": "bearer", "description": "A JSON Web Token or an API token."},
+                },
                 "parameters": {name: {"name": name, **facts} for name, facts in PARAMETERS.items()},
                 "schemas": SCHEMAS,
             },
         }
     )
+
+
+ROLES = {"devops": "Needs the role devops.", "status": "Needs the role status or devops."}
+LOGIN_ERRORS = (400, 401, 429, 503)
+"""What a login may be answered with: a token that is none, nobody, too many guesses, an issuer that is away."""
 
 
 def _operation(route: Route) -> dict[str, Any]:
@@ -72,8 +80,8 @@ def _operation(route: Route) -> dict[str, Any]:
         }
     if route.login == "nobody":
         operation["security"] = []
-    if route.login == "devops":
-        operation["description"] = "Needs a user with the role devops."
+    if route.login in ROLES:
+        operation["description"] = ROLES[route.login]
     return operation
 
 
@@ -86,7 +94,8 @@ def _responses(route: Route) -> dict[str, Any]:
         if status == 201:
             response["headers"] = {"Location": {"schema": {"type": "string"}}, "ETag": {"schema": {"type": "string"}}}
         responses[str(status)] = response
-    for status in route.errors:
+    of_login = set(LOGIN_ERRORS if route.login != "nobody" else ()) - set(route.success)
+    for status in sorted({*route.errors, *of_login}):
         responses[str(status)] = {"description": STATUSES[status]}
         if status != 304:
             body = "Acknowledgements" if status == 424 else "Error"

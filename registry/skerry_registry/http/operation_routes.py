@@ -79,17 +79,16 @@ def _devops(method: str, path: str, summary: str, schema: str = "Operations", **
         summary=summary,
         tag="Operations",
         schema=schema,
-        login="devops",
-        **{"errors": ERRORS if "{" in path else (400, 401), **more},
+        **{"login": "devops", "errors": ERRORS if "{" in path else (400, 401), **more},
     )
 
 
 def _status(path: str) -> tuple[Route, ...]:
     """The state of the server below a path."""
     return (
-        _devops("GET", path, "Tell what the server runs on"),
-        _devops("GET", path + "/health", "Tell how each part of the server is", success=(200, 503)),
-        _devops("GET", path + "/cluster", "Tell who plays which role: this server all of them"),
+        _devops("GET", path, "Tell what the server runs on", login="status"),
+        _devops("GET", path + "/health", "Tell how each part of the server is", success=(200, 503), login="status"),
+        _devops("GET", path + "/cluster", "Tell who plays which role: this server all of them", login="status"),
     )
 
 
@@ -132,9 +131,14 @@ OPERATION_ROUTES: tuple[Route, ...] = (
     ),
     *_status("/status"),
     *_status("/overall/status"),
-    _devops("GET", "/stats/things", "Count the things in memory", "HotThings"),
+    _devops("GET", "/stats/things", "Count the things in memory", "HotThings", login="status"),
     _devops(
-        "GET", "/stats/things/details", "Count the things in memory by namespace", "Hotness", parameters=("namespace",)
+        "GET",
+        "/stats/things/details",
+        "Count the things in memory by namespace",
+        "Hotness",
+        parameters=("namespace",),
+        login="status",
     ),
-    _devops("GET", "/stats/search", "Count all things", "AllThings"),
+    _devops("GET", "/stats/search", "Count all things", "AllThings", login="status"),
 )

@@ -154,6 +154,7 @@ STATUSES: dict[int, str] = {
     415: "The body is of an unsupported media type.",
     422: "The JSON is no envelope of the Ditto Protocol.",
     424: "One of several acknowledgements failed: the body has one entry per label.",
+    429: "Too many at a time, or too many logins that failed; try again after Retry-After seconds.",
     503: "Not possible at this moment; try again.",
 }
 

@@ -10,7 +10,7 @@ class Route(Struct, frozen=True, kw_only=True):
 
     `schema` names what it answers, `body` what it takes, `media` the body's type where it is not the method's usual one,
     `answer_media` the answer's;
-    `login`: nobody, user, devops.
+    `login`: nobody, user, status, devops.
     """
 
     method: str
