@@ -88,7 +88,10 @@ class Trail:
         """Open the file, go on where the last run stood; a fresh trail begins now."""
         self._book = Book(self._folder)
         place = self._book.place()
-        self._read = self._kept = self._journal.last if place < 0 else min(place, self._journal.last)
+        if place < 0:
+            place = self._journal.last
+            self._book.add([], place)
+        self._read = self._kept = min(place, self._journal.last)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="audit-asked")
         self._journal.spare("audit", lambda: self._kept)
