@@ -85,7 +85,7 @@ class Registry:
         self.new_id = new_id
         self._store = store
         self._heads = Heads(cache_things)
-        self.rights = Rights(self._heads, clock, namespace_policies)
+        self.rights = Rights(self._heads, clock, namespace_policies, limit=2 * cache_things)
         self._past = Past(self, store, historical_headers)
         self._deliveries = Deliveries()
         self._deciding = Deciding(

@@ -14,10 +14,15 @@ from skerry_registry.runs import Lacking
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from skerry.signals import Clock, Micros
+    from skerry.signals import Clock, Micros, Path
     from skerry_registry.heads import Heads, Key
     from skerry_registry.runs import Run
 
+
+ALIKE = 1_000
+"""Sets of rules for which the compiled form is shared among policies, so long as they are of"""
+ALIKE_ROWS = 64
+"""rules at most."""
 
 _REFERENCES = methodcaller("get", "references")
 
@@ -25,7 +30,7 @@ _REFERENCES = methodcaller("get", "references")
 class _Kept:
     """Compiled rights, what they rest upon and how long they hold. `plain`: on one document, everywhere and for ever."""
 
-    __slots__ = ("document", "documents", "permits", "plain", "until")
+    __slots__ = ("document", "documents", "permits", "plain", "size", "until")
 
     def __init__(
         self,
@@ -35,8 +40,10 @@ class _Kept:
         until: Micros | None,
         *,
         plain: bool,
+        size: int,
     ) -> None:
         self.document = document
+        self.size = size
         self.permits = permits
         self.documents = documents
         self.until = until
@@ -52,7 +59,7 @@ class Rights:
         clock: Clock,
         roots: Mapping[str, Sequence[str]] | None = None,
         *,
-        limit: int = 10_000,
+        limit: int = 40_000,
         size_limit: int = 500_000,
     ) -> None:
         """`roots`: namespace pattern -> root policies; `size_limit`: nodes of all compiled rights together."""
@@ -65,6 +72,7 @@ class Rights:
         self._kept: dict[tuple[Any, ...], _Kept] = {}
         self._sets: dict[str, EffectivePolicy] = {}
         self._importers: dict[str, set[str]] = {}
+        self._alike: dict[tuple[tuple[str, Path, str, bool], ...], Permits] = {}
 
     @property
     def has_roots(self) -> bool:
@@ -117,9 +125,23 @@ class Rights:
             self._relate(policy_id, ())
             rules = rules_of(document["entries"].values(), subjects, namespace, now)
         plain = documents is None and rules.everywhere and rules.until is None
-        permits = Permits(rules.rows)
-        self._keep(key[:2] if plain else key, _Kept(document, permits, documents, rules.until, plain=plain))
+        permits, size = self._compile(rules.rows)
+        self._keep(key[:2] if plain else key, _Kept(document, permits, documents, rules.until, plain=plain, size=size))
         return permits
+
+    def _compile(self, rows: list[tuple[str, Path, str, bool]]) -> tuple[Permits, int]:
+        """Rights by their rules, and how much memory they take: next to none where many callers have the very same."""
+        if len(rows) > ALIKE_ROWS:
+            permits = Permits(rows)
+            return permits, permits.size
+        key = tuple(rows)
+        known = self._alike.get(key)
+        if known is not None:
+            return known, 1
+        if len(self._alike) >= ALIKE:
+            self._alike.clear()
+        permits = self._alike[key] = Permits(rows)
+        return permits, permits.size
 
     def effective(self, policy_id: str, namespace: str | None = None, run: Run | None = None) -> EffectivePolicy | None:
         """All entries that count under a policy on things of a namespace (None: whatever their namespaces).
@@ -209,14 +231,14 @@ class Rights:
         for old in {key, key[:2]}:
             if old in self._kept:
                 self._forget(old)
-        self._size += kept.permits.size
+        self._size += kept.size
         while self._kept and (len(self._kept) >= self._limit or self._size > self._size_limit):
             self._forget(next(iter(self._kept)))
         self._kept[key] = kept
 
     def _forget(self, key: tuple[Any, ...]) -> None:
         """Give up compiled rights."""
-        self._size -= self._kept.pop(key).permits.size
+        self._size -= self._kept.pop(key).size
 
 
 def _by_precedence(roots: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
