@@ -32,12 +32,16 @@ NAMES: Mapping[str, Sequence[str]] = {
     "influxd": ("influxd",),
     "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     "strace": ("strace",),
+    "node": ("node",),
+    "npm": ("npm",),
 }
 CURES: Mapping[str, str] = {
     "mosquitto": "install the package mosquitto (apt-get install mosquitto)",
     "influxd": f"put InfluxDB 2.7's influxd on the PATH or at {CACHE}/influxd",
     "chromium": "install the package chromium (apt-get install chromium)",
     "strace": "install the package strace (apt-get install strace)",
+    "node": "install Node.js 18 or newer",
+    "npm": "install Node.js 18 or newer with npm",
 }
 MISSING = "NOT TESTED, server missing"
 
@@ -55,10 +59,10 @@ def executable(server: str, environment: Mapping[str, str] = os.environ) -> str:
         found = shutil.which(name, path=folders)
         if found and not wanted:
             return found
-    return _absent(server, f"To run this test {CURES[server]}, or set {variable} to the binary.", environment)
+    return absent(server, f"To run this test {CURES[server]}, or set {variable} to the binary.", environment)
 
 
-def _absent(server: str, cure: str, environment: Mapping[str, str] = os.environ) -> NoReturn:
+def absent(server: str, cure: str, environment: Mapping[str, str] = os.environ) -> NoReturn:
     """Skip the test and say what would help; fail it where the server is required."""
     reason = f"{MISSING}: {server}. {cure}"
     if server in environment.get("SKERRY_TEST_REQUIRE_SERVERS", "").split(","):
@@ -72,7 +76,7 @@ def chromium() -> str:
     driver = subprocess.run([sys.executable, "-m", "playwright", "--version"], capture_output=True, check=False)
     if driver.returncode:
         said = driver.stderr.decode(errors="replace").strip().splitlines()
-        _absent("chromium", f"Playwright's driver does not run here: {said[-1] if said else driver.returncode}")
+        absent("chromium", f"Playwright's driver does not run here: {said[-1] if said else driver.returncode}")
     return path
 
 
