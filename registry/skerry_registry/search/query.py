@@ -33,8 +33,11 @@ class AggregateTooLarge(SkerryError):
 
 
 class Sort(Struct, frozen=True):
-    """One key of an order. What is missing or null comes first (last when descending), then numbers, texts, objects,
-    booleans; an array stands where its least (descending: greatest) element would."""
+    """One key of an order.
+
+    What is missing or null comes first (last when descending), then numbers, texts, objects, booleans; an array stands
+    where its least (descending: greatest) element would.
+    """
 
     field: Field
     descending: bool = False

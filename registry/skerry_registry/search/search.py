@@ -2,36 +2,86 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+import asyncio
+import logging
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+import numpy as np
 
 from skerry.rql.evaluate import lookup_in, matches
-from skerry_registry.search.query import After, Group, Metric, Page, Sort
+from skerry.rql.predicate import Empty
+from skerry_registry.runs import Lacking
+from skerry_registry.search import aggregate, order
+from skerry_registry.search.column import Sorted
+from skerry_registry.search.index import Index, turn
+from skerry_registry.search.masks import ID, NAMESPACE, Masks, fields_of, terms_of
+from skerry_registry.search.query import After, Group, Metric, Page, QueryTimeExceeded, Sort
+from skerry_registry.search.visibility import YES, Readers, Views, may_read
+from skerry_registry.search.warmth import Warmth
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
+    from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from skerry.rql.evaluate import ValueOf
     from skerry.rql.predicate import Field, Predicate
+    from skerry.signals import Held, Json
+    from skerry_policies.enforcer import Permits
     from skerry_registry.ports import Store
     from skerry_registry.registry import Registry
+    from skerry_registry.search.column import Column
+    from skerry_registry.search.visibility import Reader
+
+log = logging.getLogger(__name__)
 
 SECONDS = 10.0
 """How long one search may take."""
+PIECE = 32_768
+"""Slots that are looked at in one go."""
+DOCUMENTS = 200
+"""Things that are looked into one by one between others' turns."""
+
+Slots: TypeAlias = "NDArray[np.int64]"
 
 
 class Search:
     """Finds things of a registry. Enter before the first search, leave to end what runs in the background."""
 
-    def __init__(self, registry: Registry, store: Store, *, seconds: float = SECONDS) -> None:
-        """`seconds`: the time after which a search is given up."""
+    def __init__(
+        self, registry: Registry, store: Store, *, memory: Path | None = None, seconds: float = SECONDS
+    ) -> None:
+        """`seconds`: the time after which a search is given up; `memory`: the file that keeps which fields are asked for."""
         self._registry = registry
-        self._store = store
         self._seconds = seconds
+        self.index = Index(registry, store)
+        self._masks = Masks(self.index.slots, self.index.columns)
+        self._readers = Readers(self.index.guards, registry)
+        self._warmth = Warmth(self.index, store, memory)
+        self._loading: asyncio.Task[None] | None = None
+        self._work: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
+        self._loading = asyncio.get_running_loop().create_task(self.index.load(), name="search index")
+        self._spawn(self._warm())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        return None
+        tasks = [task for task in (self._loading, *self._work) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self.index.columns.close()
+        await self._warmth.save()
+
+    async def ready(self) -> None:
+        """Until everything there is has been read; searches wait for it anyway."""
+        assert self._loading is not None
+        await asyncio.shield(self._loading)
 
     async def find(
         self,
@@ -47,18 +97,19 @@ class Search:
         """The ids of things that the predicate holds for (None: of all), in order; ties and no order: by ascending id.
 
         Only what the caller may read counts: terms over other fields neither hold nor fail, keys over them are missing.
-        `namespaces`: only things of these (None: of all). Raises QueryTimeExceeded.
+        `namespaces`: only things of these (None: of all). `after` belongs to the same `sort`. Raises QueryTimeExceeded.
         """
-        found = await self._matching(subjects, predicate, namespaces)
-        found = [id_ for id_ in found if after is None or id_ > after.id][skip:]
-        page = found[:size]
-        return Page(page, After((), page[-1]) if len(found) > size else None)
+        sort = _needed(sort)
+        async with self._columns(predicate, [key.field for key in sort]) as until:
+            reader, slots = await self._matching(subjects, predicate, namespaces, (), until)
+            return self._page(reader, slots, sort, after, skip, size)
 
     async def count(
         self, subjects: tuple[str, ...], predicate: Predicate | None = None, *, namespaces: Sequence[str] | None = None
     ) -> int:
         """How many things `find` would find. Raises QueryTimeExceeded."""
-        return len(await self._matching(subjects, predicate, namespaces))
+        async with self._columns(predicate, ()) as until:
+            return len((await self._matching(subjects, predicate, namespaces, (), until))[1])
 
     async def aggregate(
         self,
@@ -75,20 +126,265 @@ class Search:
         A thing counts only where the caller may read everything that is grouped by and figured. Raises
         QueryTimeExceeded, AggregateTooLarge for more than `limit` groups.
         """
-        raise NotImplementedError
+        fields = [*by, *(metric.field for metric in metrics if metric.field is not None)]
+        async with self._columns(predicate, fields) as until:
+            _, slots = await self._matching(subjects, predicate, namespaces, fields, until)
+            return aggregate.groups(self.index, slots, by, metrics, limit)
+
+    def _spawn(self, work: object) -> None:
+        """Do something in the background."""
+        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type] # a coroutine
+        self._work.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("search index not prepared", extra={"reason": str(error)})
+
+    async def _warm(self) -> None:
+        """Have columns ready that will be asked for."""
+        await self.ready()
+        await self._warmth.warm()
+
+    @asynccontextmanager
+    async def _columns(self, predicate: Predicate | None, others: Iterable[Field]) -> AsyncIterator[float]:
+        """Hold the columns that a search needs; yields when it must be over."""
+        until = time.perf_counter() + self._seconds
+        if self._loading is None or not self._loading.done():
+            await self._within(until, self.ready())
+        self.index.slots.enter()
+        try:
+            fields = {*(() if predicate is None else fields_of(predicate)), *others} - {ID, NAMESPACE}
+            columns = await self._within(until, self.index.columns.pin(fields)) if fields else []
+            try:
+                if predicate is not None:
+                    await self._prepare(predicate, until)
+                yield until
+            finally:
+                self.index.columns.unpin(columns)
+                for column in columns:
+                    if column.places.wanted:
+                        self._spawn(_sort(column))
+        finally:
+            self.index.slots.leave()
+
+    async def _within(self, until: float, work: object) -> list[Column]:
+        """Wait, but not for longer than a search may take."""
+        try:
+            async with asyncio.timeout(until - time.perf_counter()):
+                return await work  # type: ignore[misc,no-any-return] # an awaitable
+        except TimeoutError:
+            raise QueryTimeExceeded(seconds=self._seconds) from None
+
+    async def _prepare(self, predicate: Predicate, until: float) -> None:
+        """Judge the distinct values of the predicate's columns, a few at a time."""
+        columns = self.index.columns
+        since = time.perf_counter()
+        for term in terms_of(predicate):
+            if term.field in {ID, NAMESPACE} or type(term) is Empty:
+                continue
+            column = columns[term.field]
+            while column.prepare(term, 2_000):
+                since = await self._turn(since, until)
+
+    async def _turn(self, since: float, until: float) -> float:
+        if time.perf_counter() > until:
+            raise QueryTimeExceeded(seconds=self._seconds)
+        return await turn(since)
 
     async def _matching(
-        self, subjects: tuple[str, ...], predicate: Predicate | None, namespaces: Sequence[str] | None
-    ) -> list[str]:
-        """Ids, sorted."""
-        found: list[str] = []
-        after = ""
-        while page := await self._registry.things(subjects, after, 200):
-            after = page[-1].id
-            found.extend(
-                held.id
-                for held in page
-                if (namespaces is None or held.id.partition(":")[0] in namespaces)
-                and (predicate is None or matches(predicate, lookup_in(held)))
-            )
-        return found
+        self,
+        subjects: tuple[str, ...],
+        predicate: Predicate | None,
+        namespaces: Sequence[str] | None,
+        needed: Sequence[Field],
+        until: float,
+    ) -> tuple[Reader, Slots]:
+        """The slots of all things that count."""
+        index = self.index
+        reader = await self._readers.reader(subjects)
+        views = Views(reader, predicate, needed)
+        candidates = None if predicate is None else self._masks.candidates(predicate)
+        total = index.slots.used if candidates is None else len(candidates)
+        found: list[Slots] = []
+        since = time.perf_counter()
+        for start in range(0, total, PIECE):
+            if start:
+                since = await self._turn(since, until)
+            while not reader.is_current or len(views.number_of) != len(index.guards.shapes):
+                reader = await self._readers.reader(subjects)
+                views = Views(reader, predicate, needed)
+            end = min(start + PIECE, total)
+            at = slice(start, end) if candidates is None else candidates[start:end]
+            some, unsure = self._piece(at, views, namespaces)
+            found.append(some)
+            if len(unsure):
+                found.append(await self._looked_into(unsure, reader, views, until))
+        return reader, np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def _piece(
+        self, at: slice | Slots, views: Views, namespaces: Sequence[str] | None
+    ) -> tuple[Slots, list[tuple[int, str, Predicate]]]:
+        """The slots among `at` that count, and the things that must be looked into to know."""
+        index, masks = self.index, self._masks
+        guards, shapes = index.guard, index.guards.shape
+        if namespaces is not None:
+            codes = [index.slots.code_of(name) for name in namespaces]
+            inside = np.isin(index.slots.namespace[at], codes)
+            at = np.flatnonzero(inside) + at.start if isinstance(at, slice) else at[inside]
+        if len(views.predicates) == 1:
+            return np.empty(0, np.int64), []
+        if len(views.predicates) == 2 and not views.partly:
+            found = masks.select(views.predicates[1], at)
+            return found[views.number_of[shapes[guards[found]]] == 1], []
+        numbers = views.number_of[shapes[guards[at]]]
+        places = np.arange(at.start, at.stop) if isinstance(at, slice) else at
+        sure: list[Slots] = []
+        unsure: list[tuple[int, str, Predicate]] = []
+        for number in np.unique(numbers).tolist():
+            predicate = views.predicates[number]
+            found = masks.select(predicate, places[numbers == number])
+            if number in views.partly and predicate is not None:
+                unsure.extend((slot, index.slots.ids[slot], predicate) for slot in found.tolist())
+            else:
+                sure.append(found)
+        return np.sort(np.concatenate(sure)), unsure
+
+    async def _looked_into(
+        self, unsure: list[tuple[int, str, Predicate]], reader: Reader, views: Views, until: float
+    ) -> Slots:
+        """The slots of things whose features the caller may read in part, and for which the predicate holds in that part."""
+        index = self.index
+        found: list[int] = []
+        since = time.perf_counter()
+        for start in range(0, len(unsure), DOCUMENTS):
+            some = unsure[start : start + DOCUMENTS]
+            await self._registry.bring("thing", [id_ for _, id_, _ in some])
+            for slot, id_, predicate in some:
+                held = await self._held(id_)
+                shape = int(index.guards.shape[index.guard[slot]])
+                permits = reader.permits.get(shape)
+                if permits is None or shape >= len(views.number_of) or index.slots.of.get(id_) != slot:
+                    continue
+                if held.document is not None and matches(predicate, _readable(held, permits, predicate)):
+                    found.append(slot)
+            since = await self._turn(since, until)
+        return np.array(found, np.int64)
+
+    async def _held(self, id_: str) -> Held:
+        while True:
+            try:
+                return self._registry.held_now("thing", id_)
+            except Lacking:
+                await self._registry.bring("thing", [id_])
+
+    def _page(
+        self, reader: Reader, slots: Slots, sort: Sequence[Sort], after: After | None, skip: int, size: int
+    ) -> Page:
+        """Put in order, and cut out."""
+        index = self.index
+        slots = slots[index.slots.alive[slots]]
+        ranks = index.slots.rank[slots]
+        keys: list[order.Key] = []
+        places: list[tuple[int, float]] = []
+        readable = [self._readable(reader, slots, key.field) for key in sort]
+        for number, key in enumerate(sort):
+            pivot = after.keys[number] if after is not None else None
+            made, place = self._key(key, slots, readable[number], pivot)
+            keys.append(made)
+            if place is not None:
+                places.append(place)
+        if after is not None:
+            left = order.behind(keys, places, ranks, index.slots.below(after.id, including=True))
+            slots, ranks = slots[left], ranks[left]
+            readable = [None if mask is None else mask[left] for mask in readable]
+            keys = [key.cut(left) for key in keys]
+        shown = order.first(keys, ranks, skip + size + 1)[skip:]
+        ids = [index.slots.ids[slot] for slot in slots[shown[:size]].tolist()]
+        if len(shown) <= size:
+            return Page(ids)
+        last = int(shown[size - 1])
+        told = [
+            self._told(key, int(slots[last]), mask is None or bool(mask[last]))
+            for key, mask in zip(sort, readable, strict=True)
+        ]
+        return Page(ids, After(tuple(told), ids[-1]))
+
+    def _readable(self, reader: Reader, slots: Slots, field: Field) -> NDArray[np.bool_] | None:
+        """Where the caller may read the field; None: everywhere."""
+        verdicts = reader.verdicts([(field, False)])
+        if all(verdict == (YES,) for verdict in verdicts.values()):
+            return None
+        by_shape = np.zeros(len(self.index.guards.shapes), np.bool_)
+        by_shape[[shape for shape, verdict in verdicts.items() if verdict == (YES,)]] = True
+        return by_shape[self.index.guards.shape[self.index.guard[slots]]]
+
+    def _key(
+        self, key: Sort, slots: Slots, readable: NDArray[np.bool_] | None, pivot: tuple[int, Json] | None
+    ) -> tuple[order.Key, tuple[int, float] | None]:
+        """The sort key of slots, and the place of a pivot."""
+        all_slots = self.index.slots
+        if key.field not in {ID, NAMESPACE}:
+            return order.key(self.index.columns[key.field], slots, readable, pivot, descending=key.descending)
+        kinds = np.full(len(slots), order.TEXT, np.int8)
+        sign = -1 if key.descending else 1
+        if key.field == ID:
+            values = all_slots.rank[slots]
+            place = None
+            if pivot is not None:
+                place = sign * all_slots.below(str(pivot[1]), including=False)
+                if key.descending and str(pivot[1]) not in all_slots.of:
+                    place += 1
+        else:
+            names = sorted(all_slots.namespaces)
+            by_code = np.array([names.index(name) for name in all_slots.namespaces], np.int64)
+            values = by_code[all_slots.namespace[slots]] if names else np.empty(0, np.int64)
+            place = None if pivot is None else sign * order.place_among(names, str(pivot[1]))
+        made = order.Key(kinds, values, descending=key.descending)
+        return made, None if place is None else (sign * order.TEXT, place)
+
+    def _told(self, key: Sort, slot: int, readable: bool) -> tuple[int, Json]:
+        """The sort key of one thing, for the cursor."""
+        if key.field == ID:
+            return order.TEXT, self.index.slots.ids[slot]
+        if key.field == NAMESPACE:
+            return order.TEXT, self.index.slots.ids[slot].partition(":")[0]
+        return order.told(self.index.columns[key.field], slot, readable=readable, descending=key.descending)
+
+
+async def _sort(column: Column) -> None:
+    """Make places by value."""
+    codes, numbers = column.places.begin(column)
+    column.places.take(await asyncio.to_thread(Sorted, codes, numbers))
+
+
+def _needed(sort: Sequence[Sort]) -> Sequence[Sort]:
+    """The keys that matter: none behind the id, and the ascending id stands at the end anyway."""
+    for place, key in enumerate(sort):
+        if key.field == ID:
+            return sort[: place + key.descending]
+    return sort
+
+
+def _readable(held: Held, permits: Permits, predicate: Predicate) -> ValueOf:
+    """What stands at fields of a thing in those of its features in which they may be read."""
+    whole = {term.field for term in terms_of(predicate) if type(term) is Empty}
+    document = held.document or {}
+
+    def value_of(field: Field) -> Sequence[Json]:
+        if field[:2] != ("features", "*"):
+            return lookup_in(held)(field)
+        features = {
+            name: feature
+            for name, feature in (document.get("features") or {}).items()
+            if may_read(permits, ("features", name, *field[2:]), whole=field in whole)
+        }
+        shown = {**document, "features": features}
+        return lookup_in(_with_document(held, shown))(field)
+
+    return value_of
+
+
+def _with_document(held: Held, document: dict[str, Json]) -> Held:
+    return type(held)(kind=held.kind, id=held.id, document=document)

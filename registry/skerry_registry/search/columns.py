@@ -1,0 +1,301 @@
+"""The columns there are: made when a field is first asked for, kept up by events, given up when memory is short."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from skerry.rql.evaluate import at, is_empty
+from skerry_registry.search.column import Column
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from skerry.rql.predicate import Field
+    from skerry.signals import Event, Held, Json
+    from skerry_registry.ports import Store
+    from skerry_registry.search.slots import Slots
+
+log = logging.getLogger(__name__)
+
+EMPTY = "\0empty"
+"""Stands behind the field of a column that tells where a field with `*` is empty in some feature."""
+SLICE = 1_000
+"""Things that are read at a time."""
+BYTES = 1_500_000_000
+"""What all columns together may take."""
+
+
+class _Node:
+    """A segment of the fields that have columns."""
+
+    __slots__ = ("below", "column")
+
+    def __init__(self) -> None:
+        self.below: dict[str, _Node] = {}
+        self.column: Column | None = None
+
+
+class Columns:
+    """Columns by field; `unsaved`: states that a scan of the store may not show yet."""
+
+    def __init__(
+        self, slots: Slots, store: Store, unsaved: Callable[[], list[Held]], *, bytes_max: int = BYTES
+    ) -> None:
+        self._slots = slots
+        self._store = store
+        self._unsaved = unsaved
+        self._bytes_max = bytes_max
+        self._columns: dict[Field, Column] = {}
+        self._builds: dict[Field, asyncio.Task[None]] = {}
+        self._root = _Node()
+        self._always: list[Column] = []
+        self._arrayed: set[Field] = set()
+        self._clock = 0
+
+    def __getitem__(self, field: Field) -> Column:
+        return self._columns[field]
+
+    def __iter__(self) -> Iterable[Column]:  # type: ignore[override] # what it yields is an iterator
+        return iter(self._columns.values())
+
+    def grow(self, capacity: int) -> None:
+        """Make room in all of them."""
+        for column in self._columns.values():
+            column.grow(capacity)
+
+    async def pin(self, fields: Iterable[Field]) -> list[Column]:
+        """The columns of these fields, complete; they stay until `unpin`. Raises StoreUnavailable."""
+        wanted = set(fields)
+        self._clock += 1
+        missing = [field for field in wanted if field not in self._columns]
+        if missing:
+            task = asyncio.get_running_loop().create_task(self._build(missing), name="columns")
+            for field in missing:
+                self._add(field)
+                self._builds[field] = task
+            task.add_done_callback(_seen)
+        columns = [self._columns[field] for field in wanted]
+        for column in columns:
+            column.pins += 1
+            column.used = self._clock
+        try:
+            for task in {self._builds[field] for field in wanted if field in self._builds}:
+                await asyncio.shield(task)
+        except BaseException:
+            self.unpin(columns)
+            raise
+        return columns
+
+    def unpin(self, columns: Iterable[Column]) -> None:
+        """The search is over."""
+        for column in columns:
+            column.pins -= 1
+
+    async def close(self) -> None:
+        """End what is being built."""
+        tasks = set(self._builds.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def note(self, event: Event, held: Held, slot: int) -> None:
+        """A thing has changed: `held` is how it is now, `slot` its place."""
+        for column in self._always:
+            _put(column, slot, _values(column.field, held))
+        path = event.path
+        if event.metadata is not UNSET and path:
+            metadata = self._root.below.get("_metadata")
+            if metadata is not None:
+                _put_all(metadata, slot, held)
+        nodes = [self._root]
+        for place, segment in enumerate(path):
+            following: list[_Node] = []
+            for node in nodes:
+                if node.column is not None:
+                    _put(node.column, slot, _values(node.column.field, held))
+                below = node.below.get(segment)
+                if below is not None:
+                    following.append(below)
+                if (
+                    place == 1
+                    and path[0] == "features"
+                    and (below := node.below.get("*")) is not None
+                    and segment != "*"
+                ):
+                    following.append(below)
+            if not following:
+                return
+            nodes = following
+        merging = event.action == "merged" and type(event.value) is dict
+        for node in nodes:
+            if merging:
+                self._put_merged(node, event.value, slot, held, len(path))
+            else:
+                _put_all(node, slot, held)
+
+    def clear(self, slot: int) -> None:
+        """A thing is gone."""
+        for column in self._columns.values():
+            column.clear(slot)
+            if column.fresh is not None:
+                column.fresh.add(slot)
+
+    def _put_merged(self, node: _Node, patch: dict[str, Json], slot: int, held: Held, depth: int) -> None:
+        """Set the columns that a merge patch at this node touches."""
+        below = node.below
+        if below and self._arrayed and _is_arrayed(node):
+            _put_all(node, slot, held)
+            return
+        column = node.column
+        if column is not None:
+            _put(column, slot, _values(column.field, held))
+        if not below:
+            return
+        for segment, member in patch.items():
+            inner = below.get(segment)
+            if inner is not None:
+                if type(member) is dict:
+                    self._put_merged(inner, member, slot, held, depth + 1)
+                else:
+                    _put_all(inner, slot, held)
+            elif segment.startswith("{{"):
+                _put_all(node, slot, held)
+        wild = below.get("*") if depth == 1 else None
+        if wild is not None:
+            _put_all(wild, slot, held)
+
+    def _add(self, field: Field) -> None:
+        """A column that is not complete yet."""
+        column = self._columns[field] = Column(field, self._slots.capacity, self._arrayed)
+        column.used = self._clock
+        if field[0] in {"_revision", "_modified"}:
+            self._always.append(column)
+            return
+        node = self._root
+        for segment in field:
+            node = node.below.setdefault(segment, _Node())
+        node.column = column
+
+    def _drop(self, field: Field) -> None:
+        """Give a column up."""
+        column = self._columns.pop(field)
+        self._arrayed.discard(field)
+        if column in self._always:
+            self._always.remove(column)
+            return
+        way = [self._root]
+        for segment in field:
+            way.append(way[-1].below[segment])
+        way[-1].column = None
+        for depth in range(len(field), 0, -1):
+            if way[depth].column is not None or way[depth].below:
+                break
+            del way[depth - 1].below[field[depth - 1]]
+
+    async def _build(self, fields: list[Field]) -> None:
+        """Read everything there is at the fields."""
+        of = self._slots.of
+        columns = [self._columns[field] for field in fields]
+        try:
+            for held in self._unsaved():
+                slot = of.get(held.id) if held.kind == "thing" and held.document is not None else None
+                if slot is not None:
+                    for column in columns:
+                        _put(column, slot, _values(column.field, held))
+            asked = [field[:-1] if field[-1] == EMPTY else field for field in fields]
+            place: int | None = 0
+            while place is not None:
+                scanned = await self._store.scan(asked, place, SLICE)
+                for column, values in zip(columns, scanned.values, strict=True):
+                    fresh = column.fresh
+                    assert fresh is not None
+                    rows = [
+                        (slot, _reduced(column.field, found))
+                        for id_, found in zip(scanned.ids, values, strict=True)
+                        if (slot := of.get(id_, -1)) >= 0 and slot not in fresh
+                    ]
+                    column.fill([slot for slot, _ in rows], [found for _, found in rows])
+                place = scanned.next
+        except BaseException:
+            for field in fields:
+                self._drop(field)
+            raise
+        finally:
+            for field in fields:
+                del self._builds[field]
+        for column in columns:
+            column.fresh = None
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Give up what was not used for longest."""
+        total = sum(column.size for column in self._columns.values())
+        for column in sorted(self._columns.values(), key=lambda column: column.used):
+            if total <= self._bytes_max:
+                return
+            if not column.pins and column.fresh is None:
+                total -= column.size
+                self._drop(column.field)
+                log.info("search column given up", extra={"field": "/".join(column.field)})
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Whoever waited has been told."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _put(column: Column, slot: int, values: Sequence[Json]) -> None:
+    column.set(slot, values)
+    if column.fresh is not None:
+        column.fresh.add(slot)
+
+
+def _put_all(node: _Node, slot: int, held: Held) -> None:
+    """Set this column and all below."""
+    column = node.column
+    if column is not None:
+        _put(column, slot, _values(column.field, held))
+    for below in node.below.values():
+        _put_all(below, slot, held)
+
+
+def _is_arrayed(node: _Node) -> bool:
+    """Whether arrays were met here or below: a patch that puts an object in the place of one changes all that was in it."""
+    return (node.column is not None and node.column.is_arrayed) or any(map(_is_arrayed, node.below.values()))
+
+
+def _values(field: Field, held: Held) -> Sequence[Json]:
+    """What stands at the field of a thing."""
+    head = field[0]
+    if head == "_revision":
+        return (held.revision,)
+    if head == "_modified":
+        return (held.modified,)
+    if head == "_created":
+        return (held.created,)
+    if head == "_metadata":
+        return () if held.metadata is None else at(held.metadata, field, 1)
+    document = held.document
+    if document is None:
+        return ()
+    if head == "features" and len(field) > 1 and field[1] == "*":
+        features = document.get("features") or {}
+        asked = field[:-1] if field[-1] == EMPTY else field
+        found = [value for feature in features.values() for value in at(feature, asked, 2) or [UNSET]]
+        return _reduced(field, found)
+    return at(document, field, 0)
+
+
+def _reduced(field: Field, values: Sequence[Json]) -> Sequence[Json]:
+    """Values at a field with `*` as its column has them; others as they are."""
+    if len(field) < 2 or field[:2] != ("features", "*"):
+        return values
+    if field[-1] == EMPTY:
+        return (any(is_empty(value) for value in values) if values else len(field) == 3,)
+    return [value for value in values if value is not UNSET]
