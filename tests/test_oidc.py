@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from joserfc import jws
 from joserfc.jwk import OctKey, RSAKey
+from joserfc.jws import JWSRegistry
 
 from issuer import REGISTRY, Issuer, issuer
 from skerry.errors import SkerryError
@@ -20,7 +21,7 @@ from skerry.signals import Micros
 from skerry.values import JsonFieldMissing
 from skerry_registry.identities import issuers
 from skerry_registry.identities.jwts import Jwts
-from skerry_registry.identities.keys import Keys
+from skerry_registry.identities.keys import Keys, PublicKey
 from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.refusals import (
     AuthenticationFailed,
@@ -31,7 +32,7 @@ from skerry_registry.identities.refusals import (
     KeysUnavailable,
 )
 from skerry_registry.settings import Settings
-from skerry_registry.users import Users
+from skerry_registry.users import TooManyLogins, Users
 
 NOW = 1_800_000_000
 GOOD: dict[str, Any] = {"iat": NOW, "nbf": NOW, "exp": NOW + 3600}
@@ -254,6 +255,51 @@ async def test_a_new_key_is_fetched_when_a_token_names_it_and_the_old_one_is_wit
         assert await keys.find("rsa-1") is None
 
 
+async def test_old_keys_are_fetched_anew_once_beside_the_requests_that_use_them(login: Issuer):
+    seconds = [0.0]
+    keys = Keys(login.url, allow_http=True, clock=lambda: seconds[0])
+    first = await keys.find("rsa-1")
+    seconds[0] += 4000
+    before = login.asked
+    for _ in range(20):
+        assert await keys.find("rsa-1") is first
+    assert await keys.find("invented") is None  # which waits for the fetch
+    assert login.asked == before + 1
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        5,
+        {},
+        {"kid": "x"},
+        {"kid": "x", "kty": "RSA"},
+        {"kid": "x", "kty": "RSA", "n": 5, "e": "AQAB"},
+        {"kid": "x", "kty": "RSA", "n": "A" * 342, "e": "AQAB"},
+        {"kid": "x", "kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA"},
+        {"kid": "x", "kty": "EC", "crv": "RSA", "x": "AAAA", "y": "AAAA"},
+        {"kid": "x", "kty": "OKP", "crv": "Ed25519", "x": "!"},
+        {"kid": "x", "kty": "oct", "k": "AAAA"},
+        {"kid": "x", "kty": ["RSA"]},
+        {"kid": "x", "kty": "RSA", "n": "A" * 342, "e": "AQAB", "key_ops": 5},
+    ],
+)
+async def test_a_key_that_makes_no_sense_is_passed_over(key: Any):
+    documents = {
+        "https://x/.well-known/openid-configuration": {"jwks_uri": "https://x/jwks"},
+        "https://x/jwks": {"keys": [key]},
+    }
+    keys = Keys("https://x", allow_http=False, fetch=lambda address: json.dumps(documents[address]).encode())
+    found = await keys.find("x")
+    assert found is None or not verifies(found)
+
+
+def verifies(key: PublicKey) -> bool:
+    """Whether the key takes any signature."""
+    name = next(iter(key.algorithms))
+    return bool(JWSRegistry.algorithms[name].verify(b"text", b"\0" * 256, key.key))
+
+
 async def test_the_issuer_may_start_after_the_server_and_go_away_again(tmp_path: Path):
     with issuer(tmp_path, started=False) as login:
         seconds = [0.0]
@@ -348,3 +394,25 @@ async def test_a_token_may_be_the_password_of_a_login_that_lasts_as_long_as_the_
         now[0] += 3_601_000_000
         assert not session.holds()
         assert await identities.verify("any name", login.token({**GOOD, "iss": "https://elsewhere"})) is None
+
+
+async def test_a_flood_of_bad_tokens_is_slowed_and_a_known_one_goes_on(login: Issuer, tmp_path: Path):
+    settings = Settings(
+        data_dir=str(tmp_path), oidc_issuers={"ditto": issuers.Issuer(issuer=login.url)}, oidc_allow_http=True
+    )
+    async with Identities.of(settings, Users(tmp_path / "none.json"), clock) as identities:
+        good = {"authorization": f"Bearer {login.token(GOOD)}"}
+        assert await identities.identify(good, None, "10.0.0.1")
+        refusals: list[type[Exception]] = []
+        for number in range(10_000):
+            try:
+                await identities.identify({"authorization": f"Bearer e30.e30.{number}"}, None, "10.0.0.1")
+            except SkerryError as error:
+                refusals.append(type(error))
+                if isinstance(error, TooManyLogins):
+                    break
+        assert refusals[:200] == [JsonFieldMissing] * 200
+        assert refusals[-1] is TooManyLogins
+        assert await identities.identify(good, None, "10.0.0.1")
+        other = {"authorization": f"Bearer {login.token({**GOOD, 'sub': 'user3'})}"}
+        assert await identities.identify(other, None, "10.0.0.2")

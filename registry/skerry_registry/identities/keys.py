@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import msgspec
 import urllib3
@@ -84,13 +83,11 @@ class Keys:
         found = self._keys.get(kid)
         now = self._clock()
         if found is not None:
-            if now - self._fetched > FRESH_SECONDS and now >= self._next:
-                self._begin()
+            if now - self._fetched > FRESH_SECONDS:
+                self._begin(now)
             return found
-        if self._fetching is not None or now >= self._next:
-            if self._fetching is None:
-                self._begin()
-            assert self._fetching is not None
+        self._begin(now)
+        if self._fetching is not None:
             await asyncio.shield(self._fetching)
             found = self._keys.get(kid)
         if found is None and (not self._have or self._failures):
@@ -103,7 +100,10 @@ class Keys:
             self._fetching.cancel()
             await asyncio.wait({self._fetching})
 
-    def _begin(self) -> None:
+    def _begin(self, now: float) -> None:
+        """Ask the issuer, unless that is being done or was done just now."""
+        if self._fetching is not None or now < self._next:
+            return
         self._fetching = asyncio.create_task(self._refresh(), name=f"keys of {self.issuer}")
 
     async def _refresh(self) -> bool:
@@ -143,8 +143,7 @@ class Keys:
         return dict(filter(None, map(_read, found)))
 
     def _document(self, address: str) -> dict[str, Json]:
-        scheme = urlsplit(address).scheme
-        if scheme != "https" and not (scheme == "http" and self._allow_http):
+        if not address.startswith(("https://", "http://") if self._allow_http else "https://"):
             raise Unfetched(f"{address} is not https, and oidc_allow_http is not set")
         try:
             return msgspec.json.decode(self._fetch(address), type=dict[str, Json])
