@@ -18,7 +18,7 @@ from skerry_policies import explain, lockout
 from skerry_policies.document import check as checked_policy
 from skerry_policies.effective import EffectivePolicy
 from skerry_policies.explain import Explanation, Right
-from skerry_registry.asking import Asking
+from skerry_registry.asking import Asker, Asking
 from skerry_registry.search.query import Sort
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Inquiries:
         self._registry = registry
         self._things_of = things_of
 
-    async def check(self, subjects: tuple[str, ...], checks: Mapping[str, PermissionCheck]) -> dict[str, bool]:
+    async def check(self, asker: Asker, checks: Mapping[str, PermissionCheck]) -> dict[str, bool]:
         """Whether the caller has the permissions of each check on its resource and all below; no such entity: false.
 
         Raises JsonInvalid, ThingIdInvalid and PolicyIdInvalid for a check that makes no sense.
@@ -118,6 +118,8 @@ class Inquiries:
             kind, _ = explain.split(check.resource)
             if kind not in TYPES:
                 raise JsonInvalid(at=f"/{name}/resource", problem=f"'{kind}' is none of {', '.join(TYPES)}")
+            if not check.has_permissions:
+                raise JsonInvalid(at=f"/{name}/hasPermissions", problem="it names no permission")
             if kind == "policy":
                 check_policy_id(check.entity_id)
                 of_policies[check.entity_id] = None
@@ -131,16 +133,16 @@ class Inquiries:
         for name, check in checks.items():
             of_policy = check.resource.startswith("policy:")
             policy_id = check.entity_id if of_policy else guards[check.entity_id]
-            if policy_id is None:
+            if policy_id is None or not asker.reaches("policy" if of_policy else "thing", check.entity_id):
                 answers[name] = False
                 continue
             key = (policy_id, None if of_policy else split_id(check.entity_id)[0])
             if key not in known:
-                known[key] = await self._permits(key[0], subjects, key[1])
+                known[key] = await self._permits(key[0], asker.subjects, key[1])
             answers[name] = explain.holds_all(known[key], check.resource, check.has_permissions)
         return answers
 
-    async def explain(self, asker: tuple[str, ...], policy_id: str, question: Question) -> Explanation:
+    async def explain(self, asker: Asker, policy_id: str, question: Question) -> Explanation:
         """Why somebody may do something under a policy, or not. Raises PolicyNotAccessible, JsonInvalid."""
         kind, _ = explain.split(question.resource)
         namespace = None if kind == "policy" else split_id(question.thing_id or policy_id)[0]
@@ -159,7 +161,7 @@ class Inquiries:
             )
         )
 
-    async def simulate(self, asker: tuple[str, ...], policy_id: str, changed: Json) -> Simulation:
+    async def simulate(self, asker: Asker, policy_id: str, changed: Json) -> Simulation:
         """Who would gain or lose what, on which things, if the policy were as it is sent.
 
         Raises PolicyNotAccessible, and what would refuse the change whoever sends it.
@@ -171,7 +173,7 @@ class Inquiries:
         after = await self._registry.known(lambda: self._registry.rights.effective_of(policy_id, document))
         was = await self._registry.known(lambda: _named(before, asking))
         will = await self._registry.known(lambda: _named(after, asking, sent=policy_id))
-        ids = await self._things_of(asker, policy_id)
+        ids = [id_ for id_ in await self._things_of(asker.subjects, policy_id) if asker.reaches("thing", id_)]
         by_namespace: dict[str, list[str]] = {}
         for id_ in ids:
             by_namespace.setdefault(split_id(id_)[0], []).append(id_)
@@ -194,7 +196,7 @@ class Inquiries:
         ]
         return Simulation(policy_id, changes, Affected(len(ids), ids[:IDS]))
 
-    async def access(self, asker: tuple[str, ...], thing_id: str) -> ThingAccess:
+    async def access(self, asker: Asker, thing_id: str) -> ThingAccess:
         """Every subject with its rights on a thing. Raises ThingNotAccessible, PolicyNotAccessible."""
         asking = Asking(self._registry, asker)
 
@@ -203,7 +205,7 @@ class Inquiries:
             if document is None:
                 raise things.ThingNotAccessible(thing_id=thing_id)
             policy_id, namespace = document["policyId"], split_id(thing_id)[0]
-            permits = self._registry.rights.permits(None, policy_id, asker, namespace)
+            permits = self._registry.rights.permits(None, policy_id, asker.subjects, namespace)
             if permits is None or not permits.may_partly("thing", (), "READ"):
                 raise things.ThingNotAccessible(thing_id=thing_id)
             whole = asking.policy(policy_id)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from skerry.signals import Held
+    from skerry_registry.asking import Asker
     from skerry_registry.registry import Registry
 
 PAGE = 100
@@ -35,18 +36,18 @@ class PolicyList:
         """`registry` has the policies."""
         self._registry = registry
 
-    async def find(self, asker: tuple[str, ...], after: str, limit: int, sought: Sought) -> list[Held]:
+    async def find(self, asker: Asker, after: str, limit: int, sought: Sought) -> list[Held]:
         """The policies with ids > `after` that are sought and of which the caller may read anything, by id, filtered."""
         found: list[Held] = []
         for first, stop in _ranges(sought.namespaces):
             place = max(after, first)
             while len(found) < limit and (not stop or place < stop):
                 ids = await self._registry.ids("policy", place, PAGE)
-                await self._registry.bring("policy", ids)
+                await self._registry.bring("policy", [id_ for id_ in ids if asker.reaches("policy", id_)])
                 for id_ in ids:
                     if stop and id_ >= stop:
                         break
-                    shown = await self._shown(id_, asker, sought)
+                    shown = await self._shown(id_, asker, sought) if asker.reaches("policy", id_) else None
                     if shown is not None:
                         found.append(shown)
                 if len(ids) < PAGE:
@@ -54,15 +55,15 @@ class PolicyList:
                 place = ids[-1]
         return found[:limit]
 
-    async def _shown(self, policy_id: str, asker: tuple[str, ...], sought: Sought) -> Held | None:
+    async def _shown(self, policy_id: str, asker: Asker, sought: Sought) -> Held | None:
         """A policy as far as the asker may read it, if that part of it is sought."""
         return await self._registry.known(lambda: self._shown_now(policy_id, asker, sought))
 
-    def _shown_now(self, policy_id: str, asker: tuple[str, ...], sought: Sought) -> Held | None:
+    def _shown_now(self, policy_id: str, asker: Asker, sought: Sought) -> Held | None:
         held = self._registry.held_now("policy", policy_id)
         if held.document is None:
             return None
-        permits = self._registry.rights.permits(None, policy_id, asker)
+        permits = self._registry.rights.permits(None, policy_id, asker.subjects)
         if permits is None or not permits.may_partly("policy", (), "READ"):
             return None
         shown = permits.view((), held.document, "policy")

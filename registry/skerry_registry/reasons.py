@@ -10,13 +10,14 @@ from skerry_policies import explain, parts
 from skerry_policies.actions import ActionNotAllowed, action_of
 from skerry_policies.explain import Explanation, Right
 from skerry_policies.parts import PolicyNotAccessible
-from skerry_registry.asking import Asking
+from skerry_registry.asking import Asker, Asking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from skerry.errors import SkerryError
     from skerry.signals import Command, Path
+    from skerry_registry.identities.namespaces import Reach
     from skerry_registry.registry import Registry
 
 LEAVES = 25
@@ -30,15 +31,15 @@ class Reasons:
         """`registry` has refused."""
         self._registry = registry
 
-    async def attach(self, command: Command, error: SkerryError) -> None:
-        """Put `why` into a refusal, where it is the policy's and the caller may read the policy."""
-        why = await self._registry.known(lambda: self._why(command, error))
+    async def attach(self, command: Command, error: SkerryError, reach: Reach | None) -> None:
+        """Put `why` into a refusal, where it is the policy's and the caller, who has this reach, may read the policy."""
+        why = await self._registry.known(lambda: self._why(command, error, reach))
         if why is not None:
             error.facts["why"] = why
 
-    def _why(self, command: Command, error: SkerryError) -> Explanation | None:
+    def _why(self, command: Command, error: SkerryError, reach: Reach | None) -> Explanation | None:
         """The reason of a refusal; None where no policy refused, or the caller may not read the one that did."""
-        rights, asking = self._registry.rights, Asking(self._registry, command.subjects)
+        rights, asking = self._registry.rights, Asking(self._registry, Asker(command.subjects, reach))
         policy_id, namespace = command.id, None
         if command.kind == "thing":
             document = self._registry.held_now("thing", command.id).document

@@ -10,6 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from skerry.signals import Command
+from skerry_registry.identities.namespaces import NamespaceRule
+from skerry_registry.settings import Settings
 from wire.http_server import served
 
 ALL = {resource: {"grant": ["READ", "WRITE"], "revoke": []} for resource in ("thing:/", "policy:/", "message:/")}
@@ -78,8 +81,9 @@ async def test_many_questions_are_answered_at_once(clients):
     [
         ([], "json.invalid"),
         ({"a": 1}, "json.invalid"),
-        ({"a": {"resource": "thing:/"}}, "json.invalid"),
+        ({"a": {"resource": "thing:/"}}, "json.field.missing"),
         ({"a": check("car:/", "a:t", "READ")}, "json.invalid"),
+        ({"a": check("thing:/", "a:t")}, "json.invalid"),
         ({"a": check("thing:/", "t", "READ")}, "things:id.invalid"),
         ({"a": check("policy:/", "t", "READ")}, "policies:id.invalid"),
     ],
@@ -227,3 +231,21 @@ async def test_pages_of_policies_follow_one_another(clients):
         seen.extend(one["policyId"] for one in answer.json())
         following = answer.links.get("next", {}).get("url")
     assert seen == [f"b:{number}" for number in range(7)]
+
+
+async def test_namespaces_that_the_operator_closes_stay_closed_to_every_question(tmp_path: Path):
+    rule = NamespaceRule(allowed_namespaces=("a",))
+    async with served(tmp_path, settings=Settings(namespace_access=(rule,))) as server, server.client() as ditto:
+        assert (await ditto.put(P, json=policy({}))).status_code == 201
+        other = policy({"thing:/": ["READ"]})["entries"]
+        for id_ in ("b:p", "a:q"):
+            value = {"entries": other}
+            made = Command(verb="create", kind="policy", id=id_, subjects=("nginx:ditto",), value=value)
+            await server.registry.handle(made)
+        assert [one["policyId"] for one in (await ditto.get("/api/2/policies")).json()] == ["a:p", "a:q"]
+        asked = {id_: check("policy:/", id_, "READ") for id_ in ("a:p", "b:p")}
+        assert (await ditto.post("/api/2/checkPermissions", json=asked)).json() == {"a:p": True, "b:p": False}
+        question = {"subjects": ["nginx:eve"], "resource": "thing:/", "permission": "READ"}
+        for path in ("/explain", "/simulate"):
+            answer = await ditto.post(f"/api/2/policies/b:p{path}", json=question)
+            assert (answer.status_code, answer.json()["error"]) == (403, "gateway:namespace.notaccessible")

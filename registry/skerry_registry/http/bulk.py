@@ -199,6 +199,7 @@ class _Work:
     ) -> None:
         self._door = door
         self._reasons = reasons
+        self._reach = request.reach
         self._explained = 0
         self._upload = upload
         self._carry_out = door.rehearse if rehearsal else door.handle_all
@@ -261,7 +262,7 @@ class _Work:
             answers[row.number] = answer
             if isinstance(answer, SkerryError) and answer.status == FORBIDDEN and self._explained < EXPLAINED:
                 self._explained += 1
-                await self._reasons.attach(command, answer)
+                await self._reasons.attach(command, answer, self._reach)
             if isinstance(answer, Response) and command.verb != "retrieve":
                 notes.append((row.number, digest, answer.status))
         if upload is not None and notes:

@@ -14,6 +14,7 @@ from skerry_registry.http.answer import Answer, of_response
 from skerry_registry.http.door import Door
 from skerry_registry.http.errors import CommandTimeout
 from skerry_registry.http.request import Request
+from skerry_registry.identities.namespaces import Reach
 
 T = TypeVar("T")
 BODY_LEAST = 1_048_576
@@ -24,7 +25,7 @@ FORBIDDEN = 403
 class Reasons(Protocol):
     """Who knows why a policy refuses."""
 
-    async def attach(self, command: Command, error: SkerryError) -> None:
+    async def attach(self, command: Command, error: SkerryError, reach: Reach | None) -> None:
         """Put `why` into the error, as far as the caller may read the policy."""
         ...
 
@@ -68,7 +69,7 @@ class Exchange:
             return await settle(self.door.handle(command), wish, request.origin + path.decode("latin-1"))
         except SkerryError as error:
             if error.status == FORBIDDEN and self._reasons is not None:
-                await self._reasons.attach(command, error)
+                await self._reasons.attach(command, error, request.reach)
             raise
 
     async def in_time(self, request: Request, ask: Callable[[], Awaitable[T]]) -> T:

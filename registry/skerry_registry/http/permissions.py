@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 import msgspec
 
 from skerry.signals import Json
-from skerry.values import JsonInvalid
+from skerry.values import JsonFieldMissing, JsonInvalid
+from skerry_registry.asking import Asker
 from skerry_registry.http.answer import VERSION, Answer, of_json
 from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
 from skerry_registry.http.exchange import Exchange
@@ -17,6 +19,7 @@ from skerry_registry.inquiries import Inquiries, PermissionCheck, Question
 T = TypeVar("T")
 CHECK = b"/api/2/checkPermissions"
 CHECKS_MAX = 1_000
+MISSING = re.compile(r"Object missing required field `(\w+)`")
 
 
 class Permissions:
@@ -38,34 +41,35 @@ class Permissions:
         checks = _read(await self._exchange.value(request), dict[str, PermissionCheck])
         if len(checks) > CHECKS_MAX:
             raise JsonInvalid(at="/", problem=f"it has more than {CHECKS_MAX} checks")
-        subjects = _subjects(request)
-        answers = await self._exchange.in_time(request, lambda: self._inquiries.check(subjects, checks))
+        asker = asker_of(request)
+        answers = await self._exchange.in_time(request, lambda: self._inquiries.check(asker, checks))
         return of_json(200, answers, [VERSION])
 
     async def explain(self, request: Request, policy_id: str) -> Answer:
         """`POST /policies/{id}/explain`."""
         question = _read(await self._exchange.value(request), Question)
-        subjects = _subjects(request)
-        found = await self._exchange.in_time(request, lambda: self._inquiries.explain(subjects, policy_id, question))
+        asker = asker_of(request)
+        found = await self._exchange.in_time(request, lambda: self._inquiries.explain(asker, policy_id, question))
         return of_json(200, found, [VERSION])
 
     async def simulate(self, request: Request, policy_id: str) -> Answer:
         """`POST /policies/{id}/simulate`."""
         changed = await self._exchange.value(request)
-        subjects = _subjects(request)
-        found = await self._exchange.in_time(request, lambda: self._inquiries.simulate(subjects, policy_id, changed))
+        asker = asker_of(request)
+        found = await self._exchange.in_time(request, lambda: self._inquiries.simulate(asker, policy_id, changed))
         return of_json(200, found, [VERSION])
 
     async def access(self, request: Request, thing_id: str) -> Answer:
         """`GET /things/{id}/access`."""
-        subjects = _subjects(request)
-        found = await self._exchange.in_time(request, lambda: self._inquiries.access(subjects, thing_id))
+        asker = asker_of(request)
+        found = await self._exchange.in_time(request, lambda: self._inquiries.access(asker, thing_id))
         return of_json(200, found, [VERSION])
 
 
-def _subjects(request: Request) -> tuple[str, ...]:
+def asker_of(request: Request) -> Asker:
+    """Who asks."""
     assert request.caller is not None
-    return request.caller.subjects
+    return Asker(request.caller.subjects, request.reach)
 
 
 def _read(value: Json, type_: type[T]) -> T:
@@ -75,4 +79,6 @@ def _read(value: Json, type_: type[T]) -> T:
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$")
         at = place.rstrip("`").replace("[...]", "/*").replace(".", "/") or "/"
+        if (found := MISSING.fullmatch(problem)) is not None:
+            raise JsonFieldMissing(name=found[1], at=at) from error
         raise JsonInvalid(at=at, problem=problem[:1].lower() + problem[1:]) from error

@@ -13,6 +13,7 @@ from skerry import fields
 from skerry_registry.http.answer import VERSION, Answer, of_json
 from skerry_registry.http.errors import SearchOptionInvalid
 from skerry_registry.http.exchange import Exchange
+from skerry_registry.http.permissions import asker_of
 from skerry_registry.http.request import Request
 from skerry_registry.policy_list import PolicyList, Sought
 
@@ -40,9 +41,8 @@ class PolicyListing:
         sought = Sought(namespaces, query.get("subject", ""), query.get("resource", ""))
         size, after = _read_option(query.get("option", ""), sought)
         selector = fields.parse(query["fields"]) if "fields" in query else None
-        assert request.caller is not None
-        subjects = request.caller.subjects
-        found = await self._exchange.in_time(request, lambda: self._policies.find(subjects, after, size + 1, sought))
+        asker = asker_of(request)
+        found = await self._exchange.in_time(request, lambda: self._policies.find(asker, after, size + 1, sought))
         page = found[:size]
         values = [held.document if selector is None else fields.select(held.document, selector) for held in page]
         links = [_link(request.query_string.decode("latin-1").replace(">", "%3E"), "canonical")]
