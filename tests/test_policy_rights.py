@@ -10,6 +10,7 @@ from skerry import times
 from skerry.signals import Command
 from skerry_policies.document import Terms
 from skerry_registry.registry import Registry
+from skerry_registry.rights import contradictions
 from skerry_registry.stores.memory import MemoryStore
 
 FULL = {"grant": ["READ", "WRITE"], "revoke": []}
@@ -214,3 +215,19 @@ async def test_a_policy_is_copied_with_its_imports(registry):
     assert (await registry.handle(get("attributes", who=BOB))).value == {"a": 1}
     copied = (await registry.handle(Command(verb="retrieve", kind="policy", id=T1, subjects=ANNE))).value
     assert (copied["policyId"], copied["imports"]) == (T1, {"demo:shared": {}})
+
+
+def test_root_policies_are_looked_at_before_the_start():
+    assert list(contradictions({"*": ["a:b"], "org.example": [], "org.example.*": ["a:b"]})) == []
+    wrong = list(contradictions({"org..example": ["a:b"], "org": ["nothing"]}))
+    assert ["org..example" in wrong[0], "nothing" in wrong[1]] == [True, True]
+
+
+async def test_the_closest_root_policies_come_first():
+    roots = {"*": ["r:1"], "demo.*": ["r:2"], "demo.sub": ["r:3", "r:1"], "demo": ["r:4"]}
+    async with serving(namespace_policies=roots) as registry:
+        for n in range(1, 5):
+            await registry.handle(put_policy(f"r:{n}", {"owner": OWNER}))
+        await registry.handle(put(thing="demo.sub:T1"))
+        labels = [one.label for one in registry.rights.effective("demo.sub:T1").entries]
+    assert labels == ["DEFAULT", "nsimported-r:3-owner", "nsimported-r:1-owner", "nsimported-r:2-owner"]

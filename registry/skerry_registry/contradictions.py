@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from skerry_registry import rights
 from skerry_registry.identities import creation, issuers, namespaces
 from skerry_registry.settings import Settings, SettingsInvalid, variable
 
@@ -32,6 +33,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
             yield f"influx_url (SKERRY_INFLUX_URL) needs {', '.join(missing)} ({variable(missing[0])} …) as well."
     yield from issuers.contradictions(settings.oidc_issuers, allow_http=settings.oidc_allow_http)
     yield from namespaces.contradictions(settings.namespace_access)
+    yield from rights.contradictions(settings.namespace_policies)
     yield from creation.contradictions("entity_creation_grant", settings.entity_creation_grant)
     yield from creation.contradictions("entity_creation_revoke", settings.entity_creation_revoke)
     if settings.auth_status_password == "":

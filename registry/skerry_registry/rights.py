@@ -5,14 +5,14 @@ from __future__ import annotations
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
-from skerry.ids import split_id
+from skerry.ids import PolicyIdInvalid, check_policy_id, is_namespace, split_id
 from skerry_policies import imports
 from skerry_policies.effective import EffectivePolicy, matches
 from skerry_policies.enforcer import Permits, rules_of
 from skerry_registry.runs import Lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from skerry.signals import Clock, Micros, Path
     from skerry_registry.heads import Heads, Key
@@ -248,3 +248,15 @@ def _by_precedence(roots: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequen
         return (not pattern.endswith("*"), len(pattern))
 
     return sorted(roots.items(), key=lambda item: rank(item[0]), reverse=True)
+
+
+def contradictions(roots: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What is wrong with the operator's root policies, a line each."""
+    for pattern, policies in roots.items():
+        if pattern != "*" and not is_namespace(pattern.removesuffix(".*")):
+            yield f"namespace_policies: '{pattern}' is no namespace; write org.example, org.example.* or *."
+        for policy_id in policies:
+            try:
+                check_policy_id(policy_id)
+            except PolicyIdInvalid as error:
+                yield f"namespace_policies of '{pattern}': {error.text}"
