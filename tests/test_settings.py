@@ -6,6 +6,7 @@ import pytest
 
 from skerry_registry.cli.check import document
 from skerry_registry.contradictions import contradictions
+from skerry_registry.identities.issuers import Issuer
 from skerry_registry.settings import Settings, SettingsInvalid, described, load
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +126,21 @@ def test_dittos_defaults_have_its_accounts_ports_and_binding() -> None:
     assert (settings.mqtt_host, settings.mqtt_port) == ("127.0.0.1", 1883)
     assert settings.users_file == str(ROOT / "compose" / "ditto-users.json")
     assert settings.sources == Settings().sources
+
+
+def test_dittos_defaults_believe_its_issuer_and_have_its_realms_and_limits() -> None:
+    settings = load(ROOT / "compose" / "ditto-defaults.toml", {})
+    assert settings.oidc_issuers == {
+        "ditto": Issuer(issuer="http://localhost:9900/ditto", auth_subjects=("{{jwt:sub}}",))
+    }
+    assert settings.oidc_allow_http
+    assert settings.auth_pre_authenticated
+    assert settings.auth_status_password == "status"
+    assert settings.token_integration_subject == "integration:{{jwt:sub}}:{{jwt:aud}}"
+    assert settings.policy_subject_expiry_granularity == 5
+    assert settings.policy_subject_deletion_announcement_granularity == 1
+    assert (settings.ws_frames_per_second, settings.sse_search_results_per_second) == (100, 100)
+    assert list(contradictions(settings)) == []
 
 
 def test_issuers_and_rules_are_tables_of_the_file(tmp_path: Path):
