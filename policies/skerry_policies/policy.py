@@ -80,9 +80,7 @@ def checked(command: Command, now: Micros, terms: Terms = TERMS) -> Command:
         label = command.path[1]
         key = document.resource_key(f"/entries/{label}/resources/{command.path[3]}", command.path[3])
         return structs.replace(command, value=value, path=(*command.path[:3], key))
-    if part == "entry":
-        document.check_label(command.path[1])
-    return structs.replace(command, value=value)
+    return structs.replace(command, value=sharing.share(value) if part == "policy" else value)
 
 
 DELETABLE = frozenset({"policy", "entry", "subject", "resource", "allowedAdditions", "references", "imports", "import"})
@@ -293,7 +291,7 @@ def apply(held: Held, event: Event) -> Held:
     elif event.path and held.document is not None:
         after = _with(held.document, event.path, event.value)
     else:
-        after = sharing.share(event.value) if isinstance(event.value, dict) else event.value
+        after = event.value
     return Held(
         kind="policy",
         id=event.id,
