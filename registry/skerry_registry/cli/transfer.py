@@ -70,6 +70,7 @@ class Bookmark(Struct):
     name: str
     size: int
     modified: int
+    on_conflict: OnConflict = "overwrite"
     rows: int = 0
 
 
@@ -161,7 +162,7 @@ def import_(
 ) -> Report:
     """Carry out the rows of a file; a run that broke off goes on where it stopped. Raises ServerAway, FileNotExported."""
     mark = None if dry_run or path == STDIO else _mark_of(path)
-    bookmark = _bookmark(path, mark, restart=restart)
+    bookmark = _bookmark(path, mark, on_conflict, restart=restart)
     importing = _Importing(client, bookmark.name, on_conflict, dry_run=dry_run, quiet=quiet)
     report = importing.report
     report.resumed = bookmark.rows
@@ -170,15 +171,14 @@ def import_(
         for first, rows in _batches(file, path):
             if first + len(rows) > bookmark.rows:
                 importing.send(first, rows)
+                if on_conflict == "fail" and report.failed:
+                    break
                 bookmark.rows = first + len(rows)
                 if mark is not None:
                     _keep(mark, bookmark)
             advance(len(rows))
-            if on_conflict == "fail" and report.failed:
-                break
-        else:
-            if mark is not None:
-                mark.unlink(missing_ok=True)
+    if mark is not None:
+        mark.unlink(missing_ok=True)
     report.seconds = time.monotonic() - began
     return report
 
@@ -289,17 +289,19 @@ def _mark_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.import")
 
 
-def _bookmark(path: Path, mark: Path | None, *, restart: bool) -> Bookmark:
+def _bookmark(path: Path, mark: Path | None, on_conflict: OnConflict, *, restart: bool) -> Bookmark:
     """Where an earlier run of the same file stopped, or the beginning."""
     stat = path.stat() if mark is not None else None
-    fresh = Bookmark(str(uuid.uuid4()), stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0)  # noqa: TID251 - a name for this run
+    name = str(uuid.uuid4())  # noqa: TID251 - a name for this run
+    fresh = Bookmark(name, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0, on_conflict)
     if mark is None or restart or not mark.exists():
         return fresh
     try:
         kept = msgspec.json.decode(mark.read_bytes(), type=Bookmark)
     except msgspec.MsgspecError:
         return fresh
-    return kept if (kept.size, kept.modified) == (fresh.size, fresh.modified) else fresh
+    same = (kept.size, kept.modified, kept.on_conflict) == (fresh.size, fresh.modified, on_conflict)
+    return kept if same else fresh
 
 
 def _keep(mark: Path, bookmark: Bookmark) -> None:
