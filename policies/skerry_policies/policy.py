@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType, structs
 
-from skerry import fields, headers, pointer, preconditions
+from skerry import fields, headers, pointer, preconditions, values
 from skerry.errors import SkerryError
 from skerry.ids import check_policy_id
 from skerry.signals import Command, Decision, Event, Held, Response
@@ -131,6 +131,7 @@ def carry_out(
         after: dict[str, Any] = pointer.remove(before, path)
     else:
         _check_within(policy_id, path, before)
+        _check_if_equal(held, command, found)
         after = _with(before, path, command.value)
         document.check_imports(policy_id, len(after.get("imports", ())))
         if part in {"policy", "entries", "entry", "references"}:
@@ -142,6 +143,20 @@ def carry_out(
     _check_size(after, terms)
     made = found is UNSET and part in OWN and not (part == "references" and not command.value)
     return _decision(held, command, now, created=made)
+
+
+def _check_if_equal(held: Held, command: Command, found: Json | UnsetType) -> None:
+    """Refuse a change that would change nothing, where the caller wants that. Raises PolicyPreconditionFailed."""
+    wish = command.headers.get("if-equal", "").strip()
+    if wish == "skip" and found is not UNSET and values.same(found, command.value):
+        etag = str(_etag(held.revision, command.path, found))
+        raise preconditions.PolicyPreconditionFailed(
+            headers={"etag": etag},
+            header="if-equal",
+            wanted=wish,
+            etag=etag,
+            description="The change would change nothing.",
+        )
 
 
 def _create(

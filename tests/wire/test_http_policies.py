@@ -228,3 +228,13 @@ async def test_imports_are_made_changed_and_taken_away(server, ditto):
     assert (missing.status_code, missing.json()["error"]) == (404, "policies:policy.notfound")
     wrong = await ditto.put(P + "/imports/none", json={})
     assert (wrong.status_code, wrong.json()["error"]) == (400, "policies:id.invalid")
+
+
+async def test_a_change_that_changes_nothing_can_be_skipped(ditto):
+    for path in ("", "/entries", "/entries/some", "/entries/some/subjects", "/entries/some/importable"):
+        value = (await ditto.get(P + path)).json()
+        skipped = await ditto.put(P + path, json=value, headers={"if-equal": "skip"})
+        assert (skipped.status_code, skipped.json()["error"]) == (412, "policies:precondition.failed"), path
+        assert (await ditto.put(P + path, json=value, headers={"if-equal": "update"})).status_code == 204
+    other = {"nginx:max": {"type": "t"}}
+    assert (await ditto.put(P + "/entries/some/subjects", json=other, headers={"if-equal": "skip"})).status_code == 204
