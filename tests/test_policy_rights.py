@@ -7,10 +7,12 @@ import pytest
 
 from registry_door import ANNE, BOB, T1, get, merge, put, put_policy, refused, serving
 from skerry import times
-from skerry.signals import Command
+from skerry.signals import Command, Held
 from skerry_policies.document import Terms
+from skerry_registry.heads import Heads
 from skerry_registry.registry import Registry
-from skerry_registry.rights import contradictions
+from skerry_registry.rights import Rights, contradictions
+from skerry_registry.runs import Lacking
 from skerry_registry.stores.memory import MemoryStore
 
 FULL = {"grant": ["READ", "WRITE"], "revoke": []}
@@ -231,3 +233,33 @@ async def test_the_closest_root_policies_come_first():
         await registry.handle(put(thing="demo.sub:T1"))
         labels = [one.label for one in registry.rights.effective("demo.sub:T1").entries]
     assert labels == ["DEFAULT", "nsimported-r:3-owner", "nsimported-r:1-owner", "nsimported-r:2-owner"]
+
+
+def test_compiled_rights_are_kept_while_their_documents_stay_the_same_and_bounded():
+    heads = Heads(100)
+    document = {
+        "policyId": "d:p",
+        "entries": {"a": entry("nginx:anne", ALL), "b": entry("nginx:bob", {"thing:/": READ})},
+    }
+    held = heads.put(Held(kind="policy", id="d:p", document=document, revision=1))
+    rights = Rights(heads, lambda: 0, limit=2)
+    first = rights.permits(None, "d:p", ANNE, "d")
+    assert first is rights.permits(None, "d:p", ANNE, "other")
+    held.held = Held(kind="policy", id="d:p", document={**document, "entries": {}}, revision=2)
+    assert not rights.permits(None, "d:p", ANNE, "d").may("thing", (), "READ")
+    held.held = Held(kind="policy", id="d:p", document=document, revision=3)
+    for n in range(5):
+        assert not rights.permits(None, "d:p", (f"nginx:{n}",), "d").may("thing", (), "READ")
+    assert rights.permits(None, "d:p", ANNE, "d").may("thing", (), "WRITE")
+    assert rights.permits(None, "d:p", (*ANNE, *BOB), "d").may("thing", (), "WRITE")
+
+
+def test_rights_under_policies_that_are_not_in_memory_name_all_that_is_lacking():
+    heads = Heads(100)
+    document = {"policyId": "d:p", "imports": {"d:q": {}, "d:r": {}}, "entries": {}}
+    heads.put(Held(kind="policy", id="d:p", document=document, revision=1))
+    with pytest.raises(Lacking) as lacking:
+        Rights(heads, lambda: 0).permits(None, "d:p", ANNE, "d")
+    assert lacking.value.keys == {("policy", "d:q"), ("policy", "d:r")}
+    with pytest.raises(Lacking):
+        Rights(heads, lambda: 0).permits(None, "d:none", ANNE, "d")
