@@ -14,7 +14,6 @@ import secrets
 import time
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from argon2 import PasswordHasher
@@ -23,6 +22,7 @@ from msgspec import Struct
 
 from skerry.errors import SkerryError
 from skerry_registry.identities.aside import aside
+from skerry_registry.identities.bounded import keep
 from skerry_registry.identities.caller import DEVOPS, Caller
 from skerry_registry.identities.kept_file import Stamp, replace, stamp_of
 from skerry_registry.identities.throttle import Throttle
@@ -31,8 +31,6 @@ __all__ = ["DEVOPS", "Caller", "TooManyLogins", "User", "Users"]
 
 log = logging.getLogger(__name__)
 
-K = TypeVar("K")
-V = TypeVar("V")
 LONGEST_NAME = 128
 NAME = re.compile(rf"[^\x00-\x1f\x7f:]{{1,{LONGEST_NAME}}}")
 VERIFIED_KEPT = 10_000
@@ -180,14 +178,14 @@ class Users:
         key = self.key(f"{name}\0{password}".encode("utf-8", "surrogatepass"))
         if (caller := self._verified.get(key)) is not None:
             if alias is not None:
-                _keep(self._verified, alias, caller, VERIFIED_KEPT)
+                keep(self._verified, alias, caller, VERIFIED_KEPT)
             return caller
         if key in self._refused:
             return None
         task = self._pending.get(key) or self._begin(key, name, password, address, bounded=bounded)
         caller = await asyncio.shield(task)
         if alias is not None and caller is not None and self._verified.get(key) is caller:
-            _keep(self._verified, alias, caller, VERIFIED_KEPT)
+            keep(self._verified, alias, caller, VERIFIED_KEPT)
         return caller
 
     def _begin(
@@ -209,7 +207,7 @@ class Users:
             if not task.cancelled() and task.exception() is None and task.result() is not None:
                 self.no_guess(tries)
                 self._guesses.forget((name, address))
-                _keep(self._homes, (name, address), None, KNOWN_ADDRESSES)
+                keep(self._homes, (name, address), None, KNOWN_ADDRESSES)
             if bounded:
                 self._asking[address] -= 1
                 if not self._asking[address]:
@@ -234,11 +232,11 @@ class Users:
             user, stamp = self._users.get(name), self._stamp
             matches = await aside("argon2", lambda: self._matches(user, password))
         if user is None or not matches:
-            _keep(self._refused, key, None, REFUSED_KEPT)
+            keep(self._refused, key, None, REFUSED_KEPT)
             return None
         caller = Caller(name, user.subjects or (self.prefix + name,), user.roles)
         if stamp == self._stamp:
-            _keep(self._verified, key, caller, VERIFIED_KEPT)
+            keep(self._verified, key, caller, VERIFIED_KEPT)
         return caller
 
     def _matches(self, user: User | None, password: str) -> bool:
@@ -307,10 +305,3 @@ class Users:
         self._users, self._stamp = users, stamp
         self._verified.clear()
         self._refused.clear()
-
-
-def _keep(memory: dict[K, V], key: K, value: V, limit: int) -> None:
-    """Put into a bounded memory; the oldest goes."""
-    if key not in memory and len(memory) >= limit:
-        del memory[next(iter(memory))]
-    memory[key] = value

@@ -15,6 +15,7 @@ from msgspec import Struct
 from skerry.errors import SkerryError
 from skerry.signals import Clock
 from skerry_registry.identities import jwts
+from skerry_registry.identities.bounded import keep
 from skerry_registry.identities.caller import DEVOPS, STATUS, Caller
 from skerry_registry.identities.jwts import Jwts
 from skerry_registry.identities.refusals import AuthenticationFailed, KeysUnavailable
@@ -28,9 +29,9 @@ log = logging.getLogger(__name__)
 PRE_AUTHENTICATED = "x-ditto-pre-authenticated"
 ACCESS_TOKEN = "access_token"  # noqa: S105 - a parameter's name
 KNOWN_MAX = 10_000
-"""Verified tokens that are remembered."""
+"""Tokens that are remembered: as many that were verified, and as many that were no good."""
 GARBAGE_BURST, GARBAGE_PER_SECOND = 200, 20.0
-"""Tokens of one address that are looked at although the ones before were no good."""
+"""New tokens of one address that are looked at although the ones before were no good; an old one that comes again is not new."""
 
 
 class Session(Struct, frozen=True):
@@ -65,6 +66,7 @@ class Identities:
         self._trust = trust_pre_authenticated
         self._status = status_password
         self._known: dict[bytes, Caller] = {}
+        self._refused: dict[bytes, None] = {}
         self._garbage = Throttle(GARBAGE_BURST, GARBAGE_PER_SECOND)
 
     @classmethod
@@ -182,17 +184,21 @@ class Identities:
             if (caller := self.tokens.find(token)) is None:
                 raise AuthenticationFailed(reason="the token is not known, has ended or was revoked")
             return caller
-        if not self._garbage.take(address):
+        new = key not in self._refused
+        if new and not self._garbage.take(address):
             raise TooManyLogins(reason="too many tokens were no good", headers={"retry-after": "1"})
         try:
             caller = await self.jwts.verify(token)
         except KeysUnavailable:  # which says nothing of the token
-            self._garbage.give_back(address)
+            if new:
+                self._garbage.give_back(address)
             raise
-        self._garbage.give_back(address)
-        if len(self._known) >= KNOWN_MAX:
-            del self._known[next(iter(self._known))]
-        self._known[key] = caller
+        except SkerryError:
+            keep(self._refused, key, None, KNOWN_MAX)
+            raise
+        if new:
+            self._garbage.give_back(address)
+        keep(self._known, key, caller, KNOWN_MAX)
         return caller
 
     def _status_user(self, given: str, wanted: str, address: str) -> Caller | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 
+from skerry_registry.identities.bounded import keep
+
 KEPT = 10_000
 
 
@@ -26,9 +28,7 @@ class Throttle:
         left, now = self._left(key)
         if left < 1:
             return False
-        if key not in self._buckets and len(self._buckets) >= self._kept:
-            del self._buckets[next(iter(self._buckets))]
-        self._buckets[key] = (left - 1, now)
+        keep(self._buckets, key, (left - 1, now), self._kept)
         return True
 
     def give_back(self, key: Hashable) -> None:
