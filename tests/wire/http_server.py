@@ -16,6 +16,7 @@ from skerry_adapters.broker import Topics
 from skerry_registry.audit import Trail
 from skerry_registry.audit.readers import Readers
 from skerry_registry.audit.refusals import Refusals
+from skerry_registry.bulk.backup import Backup
 from skerry_registry.bulk.progress import Progress
 from skerry_registry.http import create_http, run_http
 from skerry_registry.http.audit import Audit
@@ -25,6 +26,7 @@ from skerry_registry.registry import Registry
 from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings
 from skerry_registry.stores.memory import MemoryStore
+from skerry_registry.stores.sqlite import SqliteStore
 from skerry_registry.users import Users
 
 START = 1_700_000_000_000_000
@@ -88,6 +90,12 @@ def inside_of(settings: Settings, registry: Registry, store: MemoryStore) -> Ins
         hot=registry.hot,
         forgetting=registry.retention,
     )
+
+
+async def backup_of(folder: Path) -> Backup:
+    """Backups of a data folder with an empty journal."""
+    async with SqliteStore(folder):
+        return Backup(folder, {}, lambda: START, "0")
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from skerry_registry.registry import Registry
 from skerry_registry.settings import Settings
 from skerry_registry.stores.memory import MemoryStore
 from skerry_registry.users import Users
-from wire.http_server import inside_of, served
+from wire.http_server import backup_of, inside_of, served
 
 PAGE = Path(http.__file__).parents[1] / "page"
 MOUNTED = (
@@ -84,7 +84,11 @@ async def test_every_route_of_the_table_leads_somewhere(tmp_path: Path):
     async def history(request: object) -> object:
         return of_json(200, [])
 
-    async with served(tmp_path, page_folder=PAGE, history=history) as server, server.client("devops") as client:
+    backup = await backup_of(tmp_path / "data")
+    async with (
+        served(tmp_path, page_folder=PAGE, history=history, backup=backup) as server,
+        server.client("devops") as client,
+    ):
         for route in ROUTES:
             path = re.sub(r"{(\w+)}", lambda found: examples[found[1]], route.path)
             answer = await client.request(route.method, path, json={} if route.body else None)

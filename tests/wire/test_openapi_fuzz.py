@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from skerry_registry.http.answer import of_json
 from skerry_registry.http.openapi import document
 from skerry_registry.http.routes import ROUTES
-from wire.http_server import Served, served
+from wire.http_server import Served, backup_of, served
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 6
@@ -96,7 +96,8 @@ async def server(tmp_path: Path) -> AsyncIterator[Served]:
     async def history(_: object) -> Any:
         return of_json(200, [])
 
-    async with served(tmp_path, history=history) as server:
+    backup = await backup_of(tmp_path / "data")
+    async with served(tmp_path, history=history, backup=backup) as server:
         yield server
 
 
