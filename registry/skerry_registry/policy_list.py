@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Struct, structs
@@ -53,6 +54,7 @@ class PolicyList:
                 if len(ids) < PAGE:
                     break
                 place = ids[-1]
+                await asyncio.sleep(0)
         return found[:limit]
 
     async def _shown(self, policy_id: str, asker: Asker, sought: Sought) -> Held | None:
@@ -61,7 +63,7 @@ class PolicyList:
 
     def _shown_now(self, policy_id: str, asker: Asker, sought: Sought) -> Held | None:
         held = self._registry.held_now("policy", policy_id)
-        if held.document is None:
+        if held.document is None or self._speaks_not_of(held.document, asker):
             return None
         permits = self._registry.rights.permits(None, policy_id, asker.subjects)
         if permits is None or not permits.may_partly("policy", (), "READ"):
@@ -69,6 +71,13 @@ class PolicyList:
         shown = permits.view((), held.document, "policy")
         document = {**({} if shown is UNSET else shown), "policyId": policy_id}
         return structs.replace(held, document=document) if _fits(document, sought) else None
+
+    def _speaks_not_of(self, document: dict[str, Any], asker: Asker) -> bool:
+        """Whether the policy, all by itself, has none of the asker's subjects: no rights need be compiled to know that."""
+        if self._registry.rights.has_roots or document.get("imports"):
+            return False
+        entries = document["entries"].values()
+        return all(entry["subjects"].keys().isdisjoint(asker.subjects) for entry in entries)
 
 
 def _ranges(namespaces: tuple[str, ...]) -> Iterator[tuple[str, str]]:
