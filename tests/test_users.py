@@ -65,7 +65,7 @@ def test_the_file_holds_hashes_for_its_owner_only(users: Users):
     entry = json.loads(users.path.read_text())["ditto"]
     assert entry["hash"].startswith("$argon2id$")
     assert "secret" not in users.path.read_text()
-    assert [file.name for file in users.path.parent.iterdir()] == ["users.json"]
+    assert {file.name for file in users.path.parent.iterdir()} == {"users.json", ".users.json.lock"}
 
 
 def test_a_user_added_and_removed_is_gone(users: Users):

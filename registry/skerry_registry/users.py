@@ -24,7 +24,7 @@ from skerry.errors import SkerryError
 from skerry_registry.identities.aside import aside
 from skerry_registry.identities.bounded import keep
 from skerry_registry.identities.caller import DEVOPS, Caller
-from skerry_registry.identities.kept_file import Stamp, replace, stamp_of
+from skerry_registry.identities.kept_file import Stamp, alone, replace, stamp_of
 from skerry_registry.identities.throttle import Throttle
 
 __all__ = ["DEVOPS", "Caller", "TooManyLogins", "User", "Users"]
@@ -153,17 +153,19 @@ class Users:
             raise UserNameInvalid(name=name)
         if not password:
             raise PasswordInvalid
-        self._read()
-        before = self._users.get(name)
-        kept = before.subjects if before and not subjects else tuple(subjects)
-        user = User(self._hasher.hash(password), tuple(roles), kept)
-        self._write({**self._users, name: user})
+        hashed = self._hasher.hash(password)
+        with alone(self.path):
+            self._read()
+            before = self._users.get(name)
+            kept = before.subjects if before and not subjects else tuple(subjects)
+            self._write({**self._users, name: User(hashed, tuple(roles), kept)})
 
     def remove(self, name: str) -> None:
         """Forget the user and write the file. Raises UserNotFound, UsersUnreadable."""
-        self._read()
-        self.roles(name)
-        self._write({other: user for other, user in self._users.items() if other != name})
+        with alone(self.path):
+            self._read()
+            self.roles(name)
+            self._write({other: user for other, user in self._users.items() if other != name})
 
     async def verify(
         self, name: str, password: str, address: str = "", *, alias: bytes | None = None, bounded: bool = True

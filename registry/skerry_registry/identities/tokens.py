@@ -6,15 +6,12 @@ A token reads `skerry_<id>_<secret>`. The file: {"<id>": {"hash": "...", "subjec
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import logging
-import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,7 +20,7 @@ from msgspec import Struct
 from skerry.errors import SkerryError
 from skerry.signals import Clock, Micros
 from skerry_registry.identities.caller import Caller
-from skerry_registry.identities.kept_file import Stamp, replace, stamp_of
+from skerry_registry.identities.kept_file import Stamp, alone, replace, stamp_of
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +95,8 @@ class ApiTokens:
         id_ = "".join(secrets.choice(ALPHABET) for _ in range(10))
         secret = secrets.token_urlsafe(32)
         token = ApiToken(_hash(secret), tuple(dict.fromkeys(subjects)), now, expires, tuple(roles), note)
-        with self._locked():
+        with alone(self.path):
+            self._read()
             self._write({**self._tokens, id_: token})
         return f"skerry_{id_}_{secret}"
 
@@ -106,7 +104,8 @@ class ApiTokens:
         """End a token, given by its id or whole, and write the file. Raises ApiTokenNotFound, TokensUnreadable."""
         form = FORM.fullmatch(id_)
         id_ = form[1] if form else id_
-        with self._locked():
+        with alone(self.path):
+            self._read()
             if id_ not in self._tokens:
                 raise ApiTokenNotFound(id=id_, path=self.path)
             self._write({other: token for other, token in self._tokens.items() if other != id_})
@@ -153,18 +152,6 @@ class ApiTokens:
     def _write(self, tokens: dict[str, ApiToken]) -> None:
         replace(self.path, msgspec.json.format(msgspec.json.encode(tokens), indent=2) + b"\n")
         self._tokens, self._stamp = tokens, stamp_of(self.path)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Read the newest state and let no other process write until the block ends."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path.parent / f".{self.path.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            self._read()
-            yield
-        finally:
-            os.close(handle)
 
 
 def _hash(secret: str) -> str:
