@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 EMPTY = "\0empty"
 """Stands behind the field of a column that tells where a field with `*` is empty in some feature."""
-SLICE = 1_000
+SLICE = 4_000
 """Things that are read at a time."""
 BYTES = 1_500_000_000
 """What all columns together may take."""

@@ -38,8 +38,7 @@ class Key:
 
     def cut(self, left: NDArray[np.bool_]) -> Key:
         """The key of some of the slots."""
-        made = Key(self.kinds[left], self.values[left], descending=False)
-        return made
+        return Key(self.kinds[left], self.values[left], descending=False)
 
 
 def key(
@@ -52,9 +51,9 @@ def key(
 ) -> tuple[Key, tuple[int, float] | None]:
     """The key that a column gives for slots (missing where not `readable`), and where a pivot stands among it."""
     codes = column.codes[slots]
-    values = np.nan_to_num(column.numbers[slots], nan=0.0, posinf=np.inf, neginf=-np.inf)
     if readable is not None:
         codes = np.where(readable, codes, MISSING)
+    values = np.where(codes == NUMBER, column.numbers[slots], 0.0)
     plain = np.minimum(codes, FIRST - 1)
     kinds = _KINDS[plain]
     values[codes == TRUE] = 1.0

@@ -249,7 +249,7 @@ class Search:
                 unsure.extend((slot, index.slots.ids[slot], predicate) for slot in found.tolist())
             else:
                 sure.append(found)
-        return np.sort(np.concatenate(sure)), unsure
+        return np.sort(np.concatenate([np.empty(0, np.int64), *sure])), unsure
 
     async def _looked_into(
         self, unsure: list[tuple[int, str, Predicate]], reader: Reader, views: Views, until: float

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from skerry.rql.predicate import Field
     from skerry.signals import Json, Kind
 
+# `+` and CROSS JOIN keep SQLite from looking through all ids of a kind for each slice.
 _UNSAFE = frozenset('"\\')
 """What stands escaped in keys, which paths of SQLite do not reach."""
 
@@ -29,8 +30,8 @@ def things(connection: apsw.Connection, fields: Sequence[Field], after: int, lim
     row = "||','||".join(["json_quote(id)", *(plan.sql for plan in plans)])
     text, place, count = connection.execute(
         f"""SELECT '[' || coalesce(group_concat('[' || {row} || ']'), '') || ']', max(entity), count(*)
-          FROM (SELECT entity, id, held FROM entities JOIN snapshots USING (entity)
-                WHERE kind = 'thing' AND alive AND entity > ? ORDER BY entity LIMIT ?)""",  # noqa: S608 - paths are quoted
+          FROM (SELECT entities.entity, id, held FROM entities CROSS JOIN snapshots USING (entity)
+                WHERE +kind = 'thing' AND +alive AND entities.entity > ? ORDER BY entities.entity LIMIT ?)""",  # noqa: S608 - paths are quoted
         (after, limit),
     ).get
     rows = _decode(text)
@@ -47,9 +48,9 @@ def texts(connection: apsw.Connection, kind: Kind, after: int, limit: int) -> Te
     """The documents of entities whose numbers are > `after`."""
     ids, documents, place, count = connection.execute(
         """SELECT json_group_array(id), json_group_array(document), max(entity), count(*)
-           FROM (SELECT entity, id, CAST(held -> '$.document' AS TEXT) || '' AS document
-                 FROM entities JOIN snapshots USING (entity)
-                 WHERE kind = ? AND alive AND entity > ? ORDER BY entity LIMIT ?)""",
+           FROM (SELECT entities.entity, id, CAST(held -> '$.document' AS TEXT) || '' AS document
+                 FROM entities CROSS JOIN snapshots USING (entity)
+                 WHERE +kind = ? AND +alive AND entities.entity > ? ORDER BY entities.entity LIMIT ?)""",
         (kind, after, limit),
     ).get
     return Texts(_names(ids), _names(documents), place if count == limit else None)
