@@ -263,3 +263,22 @@ def test_rights_under_policies_that_are_not_in_memory_name_all_that_is_lacking()
     assert lacking.value.keys == {("policy", "d:q"), ("policy", "d:r")}
     with pytest.raises(Lacking):
         Rights(heads, lambda: 0).permits(None, "d:none", ANNE, "d")
+
+
+async def test_a_chain_of_imports_without_end_shuts_everybody_out_of_its_things_alone(registry):
+    await registry.handle(put({"attributes": {"a": 1}}, thing="demo:other"))
+    await registry.handle(put({"attributes": {"a": 1}}))
+    for n in range(15):
+        await registry.handle(policy(f"chain:{n}", {"entries": {"a": OWNER}}))
+    asked = policy(T1, {"transitiveImports": ["chain:1"]}, "imports", "chain:0")
+    assert (await registry.handle(asked)).status == 201
+    for n in range(13):
+        await registry.handle(
+            policy(f"chain:{n}", {"transitiveImports": [f"chain:{n + 2}"]}, "imports", f"chain:{n + 1}")
+        )
+    assert await refused(registry, get()) == (400, "policies:import.invalid")
+    assert [held.id for held in await registry.things(ANNE, "", 10)] == ["demo:other"]
+    assert (
+        await registry.handle(Command(verb="delete", kind="policy", id=T1, subjects=ANNE, path=("imports",)))
+    ).status == 204
+    assert (await registry.handle(get("attributes"))).value == {"a": 1}

@@ -71,8 +71,8 @@ def checked(command: Command, now: Micros, terms: Terms = TERMS) -> Command:
         raise parts.unknown(command.path, "merged")
     check_policy_id(command.id)
     part = parts.part_of(command.path)
-    if command.verb in {"retrieve", "delete"}:
-        if command.verb == "delete" and part not in DELETABLE:
+    if command.verb == "delete":
+        if part not in DELETABLE:
             raise parts.unknown(command.path, "deleted")
         return command
     value = document.check(command.id, command.path, command.value, now, terms)

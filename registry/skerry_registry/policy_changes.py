@@ -9,6 +9,8 @@ from skerry.preconditions import CONDITIONAL
 from skerry.signals import Command
 from skerry.values import JsonFieldMissing, JsonInvalid, JsonKeyInvalid
 from skerry_policies import actions, parts, policy
+from skerry_policies.enforcer import compile_permits
+from skerry_policies.imports import ImportInvalid
 from skerry_registry import importing, policy_view
 from skerry_registry.creation import refused
 
@@ -35,10 +37,16 @@ class PolicyChanges:
         """A policy or a part of it, as far as the caller may see."""
         if not command.path and policy_view.is_resolved(command.headers) and held.document is not None:
             return policy_view.resolved(self._rights, run, held, command)
-        permits = self._rights.permits(run, held.id, command.subjects)
-        if permits is None:
+        if held.document is None:
             raise parts.PolicyNotAccessible(policy_id=held.id)
-        return policy.retrieve(held, permits, command)
+        return policy.retrieve(held, self._permits(run, held.id, held.document, command), command)
+
+    def _permits(self, run: Run, policy_id: str, document: dict[str, Any], command: Command) -> Permits:
+        """The caller's rights on a policy; by its own entries where its imports have no end, or nobody could repair it."""
+        try:
+            return self._rights.permits_under(run, policy_id, document, command.subjects)
+        except ImportInvalid:
+            return compile_permits(document, command.subjects)
 
     def decide(self, run: Run, held: Held, command: Command, now: Micros) -> Decision:
         """A write or an action on a policy, there or not. Raises what the model refuses, and the 403 of the part."""
@@ -60,7 +68,7 @@ class PolicyChanges:
         """A write: what is sent must be sound, the caller entitled, and what it imports readable."""
         command = policy.checked(command, now, self._terms)
         if held.document is not None and command.verb != "create":
-            permits = self._rights.permits_under(run, held.id, held.document, command.subjects)
+            permits = self._permits(run, held.id, held.document, command)
             if not permits.may("policy", parts.resource_path(command.path), "WRITE"):
                 raise parts.not_modifiable(held.id, command.path)
         importing.check(self._rights, run, command)

@@ -27,6 +27,9 @@ ALIKE_ROWS = 64
 _REFERENCES = methodcaller("get", "references")
 
 
+_NOTHING = Permits(())
+
+
 class _Kept:
     """Compiled rights, what they rest upon and how long they hold. `plain`: on one document, everywhere and for ever."""
 
@@ -84,7 +87,8 @@ class Rights:
     ) -> Permits | None:
         """The caller's rights under a policy on things of a namespace (None: on the policy); None: no such policy.
 
-        Raises Lacking for policies that are not in memory, ImportInvalid for a chain of imports without end.
+        Raises Lacking for policies that are not in memory. Imports without end give nobody any right; where a command is
+        decided, in a run, they raise ImportInvalid.
         """
         document = self._visible(run, policy_id)
         if document is None:
@@ -92,7 +96,12 @@ class Rights:
         kept = self._kept.get((policy_id, subjects))
         if kept is not None and kept.document is document and kept.plain:
             return kept.permits
-        return self.permits_under(run, policy_id, document, subjects, namespace)
+        try:
+            return self.permits_under(run, policy_id, document, subjects, namespace)
+        except imports.ImportInvalid:
+            if run is None:  # one of many that are looked at: nobody may anything by it
+                return _NOTHING
+            raise
 
     def permits_under(
         self,
@@ -142,6 +151,11 @@ class Rights:
             self._alike.clear()
         permits = self._alike[key] = Permits(rows)
         return permits, permits.size
+
+    def lasts(self, policy_id: str, subjects: tuple[str, ...], namespace: str | None = None) -> bool:
+        """Whether the rights that `permits` has just answered hold until a policy changes: no subject of theirs expires."""
+        kept = (self._kept.get((policy_id, subjects)), self._kept.get((policy_id, subjects, namespace)))
+        return all(one is None or one.until is None for one in kept)
 
     def effective(self, policy_id: str, namespace: str | None = None, run: Run | None = None) -> EffectivePolicy | None:
         """All entries that count under a policy on things of a namespace (None: whatever their namespaces).
