@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from broker_dialog import Dialog, clock
+from skerry import times
 from skerry.signals import Command
 from skerry_adapters.broker import Broker, PolicyRights, Refusal, Topics
 from skerry_adapters.dead_letters import DeadLetters
 from skerry_adapters.inlet import Inlet
 from skerry_adapters.sources import DEFAULT_SOURCES, Source
+from skerry_policies.document import Terms
 from skerry_registry.device_rights import ThingRights, keep_current, logins
 from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.tokens import ApiTokens
@@ -55,6 +57,13 @@ class Farm:
         }
         await self.do(Command(verb="modify", kind="policy", id=policy_id, subjects=ADMIN, value=document))
 
+    async def expire(self, policy_id: str, label: str, seconds: float) -> None:
+        """Let the subject of an entry end in a while; nobody takes it away then."""
+        expiry = times.write(clock() + int(seconds * 1_000_000))
+        subject = {"type": "user", "expiry": expiry}
+        path = ("entries", label, "subjects", f"nginx:{label}")
+        await self.do(Command(verb="modify", kind="policy", id=policy_id, subjects=ADMIN, path=path, value=subject))
+
     async def thing(self, thing_id: str, policy_id: str, **members: Any) -> None:
         value = {"policyId": policy_id, **members}
         await self.do(Command(verb="modify", id=thing_id, subjects=ADMIN, value=value))
@@ -85,7 +94,9 @@ async def farm(
     ids = (f"id-{number}" for number in itertools.count(1))
     refusals: list[Refusal] = []
     with closing(DeadLetters(folder)) as letters:
-        async with Registry(SqliteStore(folder), clock, lambda: next(ids)) as registry:
+        async with Registry(
+            SqliteStore(folder), clock, lambda: next(ids), policy_terms=Terms(expiry_granularity=1)
+        ) as registry:
             identities = Identities.of(Settings(data_dir=str(folder)), accounts, clock)
             rights = PolicyRights(Topics(sources), ThingRights(registry))
             keep_current(registry, rights)

@@ -37,6 +37,12 @@ class ThingRights:
         except Lacking:
             raise NotInMemory from None
 
+    def last(self, subjects: tuple[str, ...], thing_id: str) -> bool:
+        """Whether the rights just answered end only with a change of a policy, not with time."""
+        document = self._registry.held_now("thing", thing_id).document
+        namespace = thing_id.partition(":")[0]
+        return document is None or self._registry.rights.lasts(document["policyId"], subjects, namespace)
+
     async def load(self, thing_ids: Iterable[str]) -> None:
         """Bring things and their policies to memory. Raises SkerryError."""
         wanted = list(thing_ids)

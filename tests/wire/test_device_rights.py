@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,21 @@ async def test_a_policy_change_refuses_the_next_message_of_an_open_connection(tm
         moving = Command(verb="modify", id="x:T1", subjects=("nginx:admin",), path=("policyId",), value="x:p2")
         await server.do(moving)
         assert await device.publish("telemetry/x/T1/scada", b'{"power":3}') == 0
+        await device.close()
+
+
+async def test_rights_end_with_the_time_of_their_subject(tmp_path: Path) -> None:
+    async with farm(tmp_path) as server:
+        await one_thing(server, device={**WRITES_SCADA, "thing:/": "READ"})
+        await server.expire("x:p", "device", 2)
+        device = await server.connect("device")
+        assert await device.subscribe("device/x/T1/#", 0) == 0
+        assert await device.publish("telemetry/x/T1/scada", b'{"power":1}') == 0
+        async with asyncio.timeout(20):
+            while await device.publish("telemetry/x/T1/scada", b'{"power":2}') == 0:  # noqa: ASYNC110 - the clock is the event
+                await asyncio.sleep(0.05)
+        await server.broker.publish("device/x/T1/go", b"late")
+        await device.silent()
         await device.close()
 
 

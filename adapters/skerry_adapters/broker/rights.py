@@ -119,6 +119,10 @@ class Things(Protocol):
         """The rights of these subjects, from memory; None where there is no such thing. Raises NotInMemory."""
         ...
 
+    def last(self, subjects: tuple[str, ...], thing_id: str) -> bool:
+        """Whether what was just answered holds until something changes; False where it ends with time."""
+        ...
+
     async def load(self, thing_ids: Iterable[str]) -> None:
         """Bring things and their policies to memory. Raises SkerryError."""
         ...
@@ -268,7 +272,8 @@ class PolicyRights:
             return None
         may = permits is None or permits.may_partly("thing", need.path, "WRITE")
         reason = Reason.SUCCESS if may else Reason.NOT_AUTHORIZED
-        self._note(verdicts.publish, topic, reason, need.thing_id)
+        if self._things.last(verdicts.subjects, need.thing_id):
+            self._note(verdicts.publish, topic, reason, need.thing_id)
         return reason
 
     def subscribe(self, verdicts: Verdicts, pattern: str) -> bool | None:
@@ -280,8 +285,9 @@ class PolicyRights:
         if verdicts.everything:
             return True
         may = self._reads(verdicts, topic)
-        if may is not None:
-            self._note(verdicts.receive, topic, may, self._topics.thing_of(topic) or "")
+        thing_id = self._topics.thing_of(topic)
+        if may is not None and thing_id is not None and self._things.last(verdicts.subjects, thing_id):
+            self._note(verdicts.receive, topic, may, thing_id)
         return may
 
     async def learn(self, topics: Iterable[str]) -> None:

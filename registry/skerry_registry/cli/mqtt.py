@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -57,7 +57,7 @@ def acl_of(settings: Settings) -> str:
     users = Users.load(users_path(settings), prefix=settings.auth_basic_prefix)
     connection = open_reader(file)
     try:
-        held = _Held(connection)
+        held = _Held(connection, settings.namespace_policies)
         things = list(held.things())
         rules = Rules(settings.sources)
         lines = {
@@ -93,10 +93,10 @@ def _holders(users: Users) -> Iterator[Holder]:
 class _Held:
     """Things and policies of a store, read as they are needed."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, roots: Mapping[str, Sequence[str]]) -> None:
         self._connection = connection
         self._heads = Heads(1_000_000_000)
-        self._rights = Rights(self._heads, lambda: time.time_ns() // 1000)
+        self._rights = Rights(self._heads, lambda: time.time_ns() // 1000, roots)
         self._features: dict[str, set[str]] = {}
 
     def things(self) -> Iterator[Guarded]:
