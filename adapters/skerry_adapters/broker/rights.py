@@ -25,6 +25,11 @@ DITTO = "ditto"
 VERDICTS = 200_000
 """Verdicts that are remembered, of all users together; beyond it all are asked for anew."""
 
+PLAIN_VERDICTS = 4_096
+"""Verdicts on topics of no thing that are remembered of one user."""
+LOGINS = 20_000
+"""Users whose verdicts are shared by their connections."""
+
 
 def _for_ever() -> bool:
     return True
@@ -237,7 +242,7 @@ class PolicyRights:
         key = (login.subjects, everything)
         found = self._known.get(key)
         if found is None:
-            if len(self._known) >= VERDICTS:
+            if len(self._known) >= LOGINS:
                 self._known.clear()
             found = self._known[key] = Verdicts(login.subjects, everything)
         return found
@@ -331,7 +336,7 @@ class PolicyRights:
 def _remember(verdicts: dict[str, Reason], topic: str, reason: Reason) -> Reason:
     """Keep a verdict that nothing can change; bounded."""
     if len(topic) <= SHORT_TOPIC:
-        if len(verdicts) >= VERDICTS:
+        if len(verdicts) >= PLAIN_VERDICTS:
             verdicts.clear()
         verdicts[topic] = reason
     return reason
