@@ -132,7 +132,7 @@ class SearchOptionInvalid(SkerryError):
     code = "thing-search:search.option.invalid"
     status = 400
     message = "The option '{option}' cannot be followed: {reason}."
-    description = "Possible here: size(1..200), cursor(...) from a previous page, sort(+thingId)."
+    description = "Possible here: size(1..200), sort(+path,-path), cursor(...) from a previous page, or limit(offset,count)."
 
 
 class ThingNotCreatableLive(SkerryError):
