@@ -37,9 +37,7 @@ async def test_without_a_login_the_answer_is_a_challenge(tmp_path: Path):
             assert answer.json()["error"] == "gateway:authentication.failed"
 
 
-@pytest.mark.parametrize(
-    "header", ["Basic", "Basic !!!", "Basic ZGl0dG8=", "Basic ZGl0dG86d3Jvbmc=", "Basic /w=="]
-)
+@pytest.mark.parametrize("header", ["Basic", "Basic !!!", "Basic ZGl0dG8=", "Basic ZGl0dG86d3Jvbmc=", "Basic /w=="])
 async def test_a_login_that_makes_no_sense_is_no_login(tmp_path: Path, header: str):
     async with served(tmp_path) as server, server.client(None) as client:
         assert (await client.get("/api/2/whoami", headers={"authorization": header})).status_code == 401
@@ -84,6 +82,24 @@ async def test_the_pre_authenticated_header_counts_only_where_it_is_trusted(tmp_
         answer = await client.get("/api/2/whoami", headers=header)
         assert answer.json() == {"defaultSubject": "nginx:alice", "subjects": ["nginx:alice", "group:blue"]}
         assert (await client.get("/api/2/whoami")).status_code == 401
+
+
+async def test_a_page_of_a_site_that_is_not_named_cannot_say_who_asks(tmp_path: Path):
+    header = {"x-ditto-pre-authenticated": "nginx:alice"}
+    for named, origin, status in (
+        ("*", "https://anywhere.example", 401),
+        ("https://farm.example", "https://anywhere.example", 401),
+        ("https://farm.example", "https://farm.example", 200),
+        ("*", "null", 401),
+    ):
+        settings = Settings(auth_pre_authenticated=True, cors_origins=named)
+        async with served(tmp_path, settings=settings) as server, server.client(None) as client:
+            answer = await client.get("/api/2/whoami", headers={**header, "origin": origin})
+            assert answer.status_code == status, (named, origin)
+            query = "?x-ditto-pre-authenticated=nginx:alice"
+            assert (await client.get("/api/2/whoami" + query, headers={"origin": origin})).status_code == status
+            own = f"http://{client.base_url.host}:{client.base_url.port}"
+            assert (await client.get("/api/2/whoami", headers={**header, "origin": own})).status_code == 200
 
 
 async def test_correlation_ids_are_echoed_or_made(tmp_path: Path):

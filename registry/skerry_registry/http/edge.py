@@ -21,7 +21,7 @@ from skerry_registry.http.errors import ApiVersionNotSupported, AuthenticationFa
 from skerry_registry.http.operations import require_devops, require_status
 from skerry_registry.http.request import Request, Room
 from skerry_registry.identities.caller import Caller
-from skerry_registry.identities.logins import Identities
+from skerry_registry.identities.logins import PRE_AUTHENTICATED, Identities
 from skerry_registry.identities.namespaces import NamespaceRules, headers_of
 
 log = logging.getLogger(__name__)
@@ -171,8 +171,15 @@ class Edge:
             request.reach = self._namespaces.reach(request.caller, headers_of(scope["headers"]))
             _check_reach(request)
 
+    def _is_foreign(self, request: Request) -> bool:
+        """Whether a page of another site sends it, one that is not named: no proxy vouches for what such a page says."""
+        origin = request.edge.get("origin")
+        return origin is not None and origin not in self._origins and origin != request.origin
+
     async def _caller(self, request: Request, *, public: bool) -> Caller | None:
         """Who asks; what anybody may see, one may see with a token that is no good as well."""
+        if PRE_AUTHENTICATED in request.edge and self._is_foreign(request):
+            del request.edge[PRE_AUTHENTICATED]
         try:
             caller = await self._identities.identify(request.edge, None, request.client)
         except SkerryError as error:
