@@ -18,8 +18,15 @@ def _in(place: str, description: str, schema: dict[str, Any] | None = None, **mo
     return {"in": place, "description": description, "schema": schema or TEXT, **more}
 
 
-def _path(description: str, example: str) -> dict[str, Any]:
-    return _in("path", description, required=True, example=example)
+def _path(description: str, example: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    return _in("path", description, schema, required=True, example=example)
+
+
+ENTITY_ID = {
+    "type": "string",
+    "pattern": r"^([a-zA-Z]\w*([.-][a-zA-Z]\w*)*)?:[^\x00-\x1f\x7f-\xff/]+$",
+    "maxLength": 256,
+}
 
 
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -29,8 +36,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "featureId": _path("Id of the feature.", "scada"),
     "attributePath": _path("A JSON pointer below attributes, without its first slash.", "position/lat"),
     "propertyPath": _path("A JSON pointer below the properties, without its first slash.", "power"),
-    "policyId": _path("namespace:name of the policy.", "demo:T01"),
-    "importedPolicyId": _path("namespace:name of the policy that is imported.", "demo:fleet"),
+    "policyId": _path("namespace:name of the policy.", "demo:T01", ENTITY_ID),
+    "importedPolicyId": _path("namespace:name of the policy that is imported.", "demo:fleet", ENTITY_ID),
     "label": _path("Label of the entry.", "DEFAULT"),
     "subjectId": _path("issuer:subject, percent-encoded where it has slashes.", "nginx:ditto"),
     "resourcePath": _path("type:/pointer; the slashes stand as they are.", "thing:/features"),

@@ -7,6 +7,7 @@ from typing import Any
 TEXT = {"type": "string"}
 TEXTS = {"type": "array", "items": TEXT}
 FLAG = {"type": "boolean"}
+SHARE = {"enum": ["all", "part", "none"]}
 
 
 def _ref(name: str) -> dict[str, str]:
@@ -28,7 +29,7 @@ def _object(required: str = "", **properties: Any) -> dict[str, Any]:
 
 POLICY_SCHEMAS: dict[str, Any] = {
     "Texts": TEXTS,
-    "Permission": {"enum": ["READ", "WRITE", "EXECUTE", "READ_TS"]},
+    "Permission": {"type": "string", "examples": ["READ", "WRITE", "EXECUTE", "READ_TS"]},
     "Policy": _object(policyId=TEXT, imports=_ref("PolicyImports"), entries=_ref("PolicyEntries")),
     "Policies": _list("Policy"),
     "PolicyEntries": _map("PolicyEntry"),
@@ -42,6 +43,7 @@ POLICY_SCHEMAS: dict[str, Any] = {
     ),
     "Subjects": _map("Subject"),
     "Subject": _object(
+        "type",
         type=TEXT,
         expiry={"type": "string", "format": "date-time"},
         announcement=_ref("Announcement"),
@@ -53,7 +55,7 @@ POLICY_SCHEMAS: dict[str, Any] = {
         requestedAcks=_object(labels=TEXTS, timeout=TEXT),
     ),
     "Resources": _map("Resource"),
-    "Resource": _object(grant=_list("Permission"), revoke=_list("Permission")),
+    "Resource": _object("grant revoke", grant=_list("Permission"), revoke=_list("Permission")),
     "Importable": {"enum": ["implicit", "explicit", "never"]},
     "References": {"type": "array", "items": _object("entry", **{"import": TEXT, "entry": TEXT})},
     "PolicyImports": _map("PolicyImport"),
@@ -64,16 +66,56 @@ POLICY_SCHEMAS: dict[str, Any] = {
         subjects={**TEXTS, "minItems": 1, "examples": [["nginx:ditto"]]},
         resource={"type": "string", "examples": ["thing:/attributes/x"]},
         permission=_ref("Permission"),
+        thingId=TEXT,
     ),
     "Explanation": _object(
         "granted decidedBy missing couldBeGrantedBy",
         granted=FLAG,
-        decidedBy={"type": "array", "items": {"type": "object"}},
-        missing={"type": "array", "items": {"type": "object"}},
-        couldBeGrantedBy={"type": "array", "items": {"type": "object"}},
+        partly={"type": "boolean", "description": "Granted on part of it at least."},
+        decidedBy=_list("Rule"),
+        missing=_list("Share"),
+        couldBeGrantedBy=_list("Giver"),
     ),
-    "Simulation": {"type": "object", "additionalProperties": True},
-    "Access": {"type": "object", "additionalProperties": True},
+    "Rule": _object(
+        "policyId entry resource effect permission subject",
+        policyId=TEXT,
+        entry=TEXT,
+        resource=TEXT,
+        effect={"enum": ["grant", "revoke"]},
+        permission=TEXT,
+        subject=TEXT,
+    ),
+    "Giver": {
+        "description": "An entry one of whose subjects would have what is missing.",
+        **_object("policyId entry subjects", policyId=TEXT, entry=TEXT, subjects=TEXTS),
+    },
+    "Simulation": _object(
+        "policyId changes things", policyId=TEXT, changes=_list("Difference"), things=_ref("Affected")
+    ),
+    "Difference": _object(
+        "subject gains loses things",
+        subject=TEXT,
+        gains=_list("Share"),
+        loses=_list("Share"),
+        things=_ref("Affected"),
+    ),
+    "Share": {
+        "description": "A permission on a resource and all below it, except where it stays as it was.",
+        **_object("resource permission", resource=TEXT, permission=TEXT, **{"except": TEXTS}),
+    },
+    "Affected": {
+        "description": "How many things, and the ids of the first of them.",
+        **_object("count ids", count={"type": "integer", "minimum": 0}, ids=TEXTS),
+    },
+    "Access": _object("thingId policyId subjects", thingId=TEXT, policyId=TEXT, subjects=_list("SubjectAccess")),
+    "SubjectAccess": _object(
+        "subject permissions read write entries",
+        subject=TEXT,
+        permissions={"type": "object", "additionalProperties": TEXTS},
+        read=SHARE,
+        write=SHARE,
+        entries=TEXTS,
+    ),
     "PermissionQuestions": {
         "type": "object",
         "additionalProperties": _object(
