@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 LIMIT = 8_192
 """How many different parts are remembered; then all are forgotten and gathered anew."""
 
+SMALL = 512
+"""Bytes of JSON that a shared part has at most."""
+
 _pool: dict[bytes, Json] = {}
 
 
@@ -38,11 +41,12 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def one_of(value: Json) -> Json:
-    """The first value like this one that was seen."""
-    known = _pool.get(key := msgspec.json.encode(value))
-    if known is not None:
-        return known
+    """The value as it was seen first, where it is small: our own copy, whatever becomes of the sender's."""
+    key = msgspec.json.encode(value)
+    known = _pool.get(key)
+    if known is not None or len(key) > SMALL:
+        return value if known is None else known
     if len(_pool) >= LIMIT:
         _pool.clear()
-    _pool[key] = value
-    return value
+    known = _pool[key] = msgspec.json.decode(key)
+    return known
