@@ -157,7 +157,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
     )
     expiry = Expiry(registry, store, Announcements())
     await stack.enter_async_context(_in_background("subjects that end", expiry.run()))
-    search = await stack.enter_async_context(Search(registry, store))
+    search = await stack.enter_async_context(Search(registry, store, memory=folder / "search-fields.json"))
     await stack.enter_async_context(_in_background("disk", disk.watch(folder)))
     series = await stack.enter_async_context(_series(settings, folder, store))
     journal = registry.journal

@@ -8,8 +8,9 @@ import numpy as np
 
 from skerry import times
 from skerry_registry.search import order
-from skerry_registry.search.column import FALSE, FIRST, MISSING, NULL, NUMBER, TRUE
+from skerry_registry.search.column import FALSE, FIRST, MISSING, NULL, TRUE
 from skerry_registry.search.masks import ID, NAMESPACE, TIMES
+from skerry_registry.search.places import NUMBER
 from skerry_registry.search.query import AggregateTooLarge, Group
 
 if TYPE_CHECKING:

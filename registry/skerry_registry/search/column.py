@@ -11,6 +11,7 @@ from msgspec import json
 
 from skerry.rql import evaluate
 from skerry.rql.predicate import Compare, Empty, Exists, In
+from skerry_registry.search.places import NUMBER, Places, as_float
 from skerry_registry.search.slots import grown
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     Mask: TypeAlias = NDArray[np.bool_]
     At: TypeAlias = slice | NDArray[np.int64]
 
-MISSING, NULL, FALSE, TRUE, NUMBER, EMPTY_OBJECT, OBJECT = range(7)
+MISSING, NULL, FALSE, TRUE, EMPTY_OBJECT, OBJECT = 0, 1, 2, 3, 5, 6
 FIRST = 8
 """The first code of values that are kept as they are: texts, arrays, numbers that no float is exact for."""
 _PLAIN: dict[int, list[Json]] = {
@@ -41,8 +42,6 @@ EXACT = 1 << 53
 """Whole numbers up to this are floats, too."""
 VERDICTS = 64
 """Terms of which a column remembers what they say of its values."""
-EAGER = 8
-"""Equality asked so often makes places by value worth their while."""
 
 _encode = json.Encoder().encode
 
@@ -89,19 +88,11 @@ class Column:
     def set(self, slot: int, values: Sequence[Json]) -> None:
         """Let these values stand in the slot."""
         before = self.codes[slot]
-        if not values:
-            code, number = MISSING, np.nan
-        else:
-            value = values[0]
-            kind = type(value)
-            if len(values) == 1 and kind is float:
-                code, number = NUMBER, value
-            elif len(values) == 1 and kind is str:
-                code, number = self._intern(value, value), np.nan
-            else:
-                code, number = self._code(values)
-        self.codes[slot] = code
-        self.numbers[slot] = number
+        code, number = self._code(values) if values else (MISSING, np.nan)
+        if code != before:
+            self.codes[slot] = code
+        if NUMBER in {code, before}:
+            self.numbers[slot] = number
         if before >= FIRST:
             self._release(int(before))
         if self.places.following:
@@ -215,7 +206,8 @@ class Column:
             operator, wanted = term.operator, term.value  # type: ignore[union-attr] # it is a Compare
             if operator == "eq" and type(wanted) is str and not self._special:
                 code = self._code_of.get(wanted, -1)
-                return codes == code
+                mask: Mask = codes == code
+                return mask
             if type(wanted) in _NUMBERS and operator in _NUMERIC:
                 mask = _NUMERIC[operator](self.numbers[at], wanted)
                 if operator == "ne":
@@ -224,10 +216,11 @@ class Column:
                     return mask
                 return mask | self._verdict(term)[codes]
         elif kind is Exists:
-            return codes != MISSING
+            there: Mask = codes != MISSING
+            return there
         elif kind is In:
             mask = self._verdict(term)[codes]
-            numbers = [value for value in term.values if type(value) in _NUMBERS]  # type: ignore[union-attr] # it is an In
+            numbers: list[Any] = [value for value in term.values if type(value) in _NUMBERS]  # type: ignore[union-attr] # it is an In
             for number in numbers:
                 mask |= _equal(self.numbers[at], number)
             return mask
@@ -264,7 +257,7 @@ class Column:
         """Slots among which are all where an equality holds, when that can be told quickly and they are few."""
         if type(term) is not Compare or term.operator != "eq" or self.fresh is not None:
             return None
-        wanted = term.value
+        wanted: Any = term.value
         if type(wanted) is str and not self._special:
             code = self._code_of.get(wanted, -1)
         elif type(wanted) in _NUMBERS and not self._special:
@@ -329,75 +322,6 @@ class _Verdict:
         return False
 
 
-class Places:
-    """Slots in the order of their values as they were once, and those changed since.
-
-    Made when they are `wanted`: `begin`, then `sort` (in any thread), then `take`.
-    """
-
-    def __init__(self) -> None:
-        self.wanted = False
-        self.following = False
-        self.changed: set[int] = set()
-        self._sorted: Sorted | None = None
-        self._asked = 0
-        self._dropped = 0
-
-    def drop(self) -> None:
-        """Forget it."""
-        self._sorted = None
-        self.following = False
-        self.changed = set()
-
-    def begin(self, column: Column) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """What to sort; from now on changes are noted."""
-        self.wanted = False
-        self.following = True
-        self.changed = set()
-        return column.codes.copy(), column.numbers.copy()
-
-    def take(self, found: Sorted) -> None:
-        """Use it, unless it was given up meanwhile."""
-        if self.following:
-            self._sorted = found
-
-    def find(self, total: int, code: int, number: float | None) -> NDArray[np.int64] | None:
-        """Slots among which are all with this code (and number); None while that is not known."""
-        if self.following and len(self.changed) > 500 + total // 100:
-            self.drop()
-            self._dropped += 1
-            self._asked = 0
-        if self._sorted is None:
-            self._asked += 1
-            self.wanted = not self.following and self._asked >= EAGER << min(2 * self._dropped, 20)
-            return None
-        found = self._sorted.find(code, number)
-        if self.changed:
-            found = np.union1d(found, np.fromiter(self.changed, np.int64, len(self.changed)))
-        return found
-
-
-class Sorted:
-    """Slots by code and number."""
-
-    def __init__(self, codes: NDArray[np.int32], numbers: NDArray[np.float64]) -> None:
-        self._slots = np.lexsort((numbers, codes))
-        self._codes = codes[self._slots]
-        first, last = np.searchsorted(self._codes, [NUMBER, NUMBER + 1])
-        self._numbers = numbers[self._slots[first:last]]
-
-    def find(self, code: int, number: float | None) -> NDArray[np.int64]:
-        """The slots with this code and number."""
-        first = int(np.searchsorted(self._codes, code))
-        if number is None:
-            last = int(np.searchsorted(self._codes, code, "right"))
-        else:
-            wanted = _as_float(number)
-            last = first + int(np.searchsorted(self._numbers, wanted, "right"))
-            first += int(np.searchsorted(self._numbers, wanted))
-        return self._slots[first:last]
-
-
 def _bare(value: Json) -> Json:
     """The value without what no term can tell apart: the members of objects."""
     if type(value) is dict:
@@ -444,37 +368,29 @@ def _key(term: Term) -> Any:
     return type(term)
 
 
-def _as_float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return np.inf if number > 0 else -np.inf
-
-
 def _equal(numbers: NDArray[np.float64], wanted: float) -> Mask:
-    near = _as_float(wanted)
-    if near != wanted:
-        return np.zeros(len(numbers), np.bool_)
-    return numbers == near
+    near = as_float(wanted)
+    mask: Mask = numbers == near if near == wanted else np.zeros(len(numbers), np.bool_)
+    return mask
 
 
 def _greater(numbers: NDArray[np.float64], wanted: float) -> Mask:
-    near = _as_float(wanted)
+    near = as_float(wanted)
     return numbers >= near if near > wanted else numbers > near
 
 
 def _less(numbers: NDArray[np.float64], wanted: float) -> Mask:
-    near = _as_float(wanted)
+    near = as_float(wanted)
     return numbers <= near if near < wanted else numbers < near
 
 
 def _at_least(numbers: NDArray[np.float64], wanted: float) -> Mask:
-    near = _as_float(wanted)
+    near = as_float(wanted)
     return numbers > near if near < wanted else numbers >= near
 
 
 def _at_most(numbers: NDArray[np.float64], wanted: float) -> Mask:
-    near = _as_float(wanted)
+    near = as_float(wanted)
     return numbers < near if near > wanted else numbers <= near
 
 

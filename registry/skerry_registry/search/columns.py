@@ -12,7 +12,7 @@ from skerry.rql.evaluate import at, is_empty
 from skerry_registry.search.column import Column
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from skerry.rql.predicate import Field
     from skerry.signals import Event, Held, Json
@@ -59,7 +59,7 @@ class Columns:
     def __getitem__(self, field: Field) -> Column:
         return self._columns[field]
 
-    def __iter__(self) -> Iterable[Column]:  # type: ignore[override] # what it yields is an iterator
+    def __iter__(self) -> Iterator[Column]:
         return iter(self._columns.values())
 
     def grow(self, capacity: int) -> None:
@@ -107,36 +107,33 @@ class Columns:
         """A thing has changed: `held` is how it is now, `slot` its place."""
         for column in self._always:
             _put(column, slot, _values(column.field, held))
-        path = event.path
+        path, patch = event.path, event.value
         if event.metadata is not UNSET and path:
             metadata = self._root.below.get("_metadata")
             if metadata is not None:
                 _put_all(metadata, slot, held)
         nodes = [self._root]
         for place, segment in enumerate(path):
-            following: list[_Node] = []
-            for node in nodes:
-                if node.column is not None:
-                    _put(node.column, slot, _values(node.column.field, held))
-                below = node.below.get(segment)
-                if below is not None:
-                    following.append(below)
-                if (
-                    place == 1
-                    and path[0] == "features"
-                    and (below := node.below.get("*")) is not None
-                    and segment != "*"
-                ):
-                    following.append(below)
-            if not following:
+            nodes = self._below(nodes, slot, held, segment, wild=place == 1 and path[0] == "features")
+            if not nodes:
                 return
-            nodes = following
-        merging = event.action == "merged" and type(event.value) is dict
         for node in nodes:
-            if merging:
-                self._put_merged(node, event.value, slot, held, len(path))
+            if event.action == "merged" and isinstance(patch, dict):
+                self._put_merged(node, patch, slot, held, len(path))
             else:
                 _put_all(node, slot, held)
+
+    def _below(self, nodes: list[_Node], slot: int, held: Held, segment: str, *, wild: bool) -> list[_Node]:
+        """Set the columns of nodes on the way to a change; answers the nodes of the next segment."""
+        following: list[_Node] = []
+        for node in nodes:
+            if node.column is not None:
+                _put(node.column, slot, _values(node.column.field, held))
+            if segment in node.below:
+                following.append(node.below[segment])
+            if wild and segment != "*" and "*" in node.below:
+                following.append(node.below["*"])
+        return following
 
     def clear(self, slot: int) -> None:
         """A thing is gone."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skerry_registry.search.column import EMPTY_OBJECT, FALSE, FIRST, MISSING, NULL, NUMBER, OBJECT, TRUE
+from skerry_registry.search.column import EMPTY_OBJECT, FALSE, FIRST, MISSING, NULL, OBJECT, TRUE
+from skerry_registry.search.places import NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,10 +155,7 @@ def first(keys: Sequence[Key], ranks: NDArray[np.int64], count: int) -> NDArray[
     """The places of the first so many, in order."""
     among = np.arange(len(ranks))
     if 4 * count < len(ranks):
-        if keys:
-            among = _near(keys[0], count)
-        else:
-            among = np.argpartition(ranks, count)[:count]
+        among = _near(keys[0], count) if keys else np.argpartition(ranks, count)[:count]
     columns: list[NDArray[np.float64] | NDArray[np.int64] | NDArray[np.int8]] = [ranks[among]]
     for key_ in reversed(keys):
         columns += [key_.values[among], key_.kinds[among]]

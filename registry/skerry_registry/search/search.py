@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -14,15 +14,15 @@ from skerry.rql.evaluate import lookup_in, matches
 from skerry.rql.predicate import Empty
 from skerry_registry.runs import Lacking
 from skerry_registry.search import aggregate, order
-from skerry_registry.search.column import Sorted
 from skerry_registry.search.index import Index, turn
 from skerry_registry.search.masks import ID, NAMESPACE, Masks, fields_of, terms_of
+from skerry_registry.search.places import Sorted
 from skerry_registry.search.query import After, Group, Metric, Page, QueryTimeExceeded, Sort
 from skerry_registry.search.visibility import YES, Readers, Views, may_read
 from skerry_registry.search.warmth import Warmth
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -45,6 +45,7 @@ PIECE = 32_768
 DOCUMENTS = 200
 """Things that are looked into one by one between others' turns."""
 
+T = TypeVar("T")
 Slots: TypeAlias = "NDArray[np.int64]"
 
 
@@ -131,9 +132,9 @@ class Search:
             _, slots = await self._matching(subjects, predicate, namespaces, fields, until)
             return aggregate.groups(self.index, slots, by, metrics, limit)
 
-    def _spawn(self, work: object) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something in the background."""
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type] # a coroutine
+        task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
         task.add_done_callback(self._ended)
 
@@ -169,11 +170,11 @@ class Search:
         finally:
             self.index.slots.leave()
 
-    async def _within(self, until: float, work: object) -> list[Column]:
+    async def _within(self, until: float, work: Awaitable[T]) -> T:
         """Wait, but not for longer than a search may take."""
         try:
             async with asyncio.timeout(until - time.perf_counter()):
-                return await work  # type: ignore[misc,no-any-return] # an awaitable
+                return await work
         except TimeoutError:
             raise QueryTimeExceeded(seconds=self._seconds) from None
 
@@ -279,7 +280,7 @@ class Search:
             except Lacking:
                 await self._registry.bring("thing", [id_])
 
-    def _page(
+    def _page(  # noqa: PLR0917 - as `find` was asked
         self, reader: Reader, slots: Slots, sort: Sequence[Sort], after: After | None, skip: int, size: int
     ) -> Page:
         """Put in order, and cut out."""
@@ -331,7 +332,7 @@ class Search:
         sign = -1 if key.descending else 1
         if key.field == ID:
             values = all_slots.rank[slots]
-            place = None
+            place: float | None = None
             if pivot is not None:
                 place = sign * all_slots.below(str(pivot[1]), including=False)
                 if key.descending and str(pivot[1]) not in all_slots.of:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sortedcontainers import SortedList
+from sortedcontainers import SortedList  # type: ignore[import-untyped] # it has no types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,7 +41,7 @@ class Slots:
         self.namespace = np.zeros(self.capacity, np.int32)
         self.namespaces: list[str] = []
         self._namespace_codes: dict[str, int] = {}
-        self._order: SortedList[str] = SortedList()
+        self._order: Any = SortedList()
         self._free: list[int] = []
         self._resting: list[int] = []
         self._readers = 0

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from skerry.rql.predicate import Field, Predicate
     from skerry_registry.registry import Registry
+    from skerry_registry.search.column import Term
     from skerry_registry.search.guards import Guards, Shape
-    from skerry_registry.search.masks import Term
 
 READERS = 256
 """Callers whose rights are kept."""

@@ -1,0 +1,94 @@
+"""Where values are: slots sorted by value once, for columns that change little and are asked for equality often."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skerry_registry.search.column import Column
+
+NUMBER = 4
+"""The code of numbers in columns."""
+EAGER = 8
+"""Equality asked so often makes places by value worth their while."""
+
+
+class Places:
+    """Slots in the order of their values as they were once, and those changed since.
+
+    Made when they are `wanted`: `begin`, then `sort` (in any thread), then `take`.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self.following = False
+        self.changed: set[int] = set()
+        self._sorted: Sorted | None = None
+        self._asked = 0
+        self._dropped = 0
+
+    def drop(self) -> None:
+        """Forget it."""
+        self._sorted = None
+        self.following = False
+        self.changed = set()
+
+    def begin(self, column: Column) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """What to sort; from now on changes are noted."""
+        self.wanted = False
+        self.following = True
+        self.changed = set()
+        return column.codes.copy(), column.numbers.copy()
+
+    def take(self, found: Sorted) -> None:
+        """Use it, unless it was given up meanwhile."""
+        if self.following:
+            self._sorted = found
+
+    def find(self, total: int, code: int, number: float | None) -> NDArray[np.int64] | None:
+        """Slots among which are all with this code (and number); None while that is not known."""
+        if self.following and len(self.changed) > 500 + total // 100:
+            self.drop()
+            self._dropped += 1
+            self._asked = 0
+        if self._sorted is None:
+            self._asked += 1
+            self.wanted = not self.following and self._asked >= EAGER << min(2 * self._dropped, 20)
+            return None
+        found = self._sorted.find(code, number)
+        if self.changed:
+            found = np.union1d(found, np.fromiter(self.changed, np.int64, len(self.changed)))
+        return found
+
+
+class Sorted:
+    """Slots by code and number."""
+
+    def __init__(self, codes: NDArray[np.int32], numbers: NDArray[np.float64]) -> None:
+        self._slots = np.lexsort((numbers, codes))
+        self._codes = codes[self._slots]
+        first, last = np.searchsorted(self._codes, [NUMBER, NUMBER + 1])
+        self._numbers = numbers[self._slots[first:last]]
+
+    def find(self, code: int, number: float | None) -> NDArray[np.int64]:
+        """The slots with this code and number."""
+        first = int(np.searchsorted(self._codes, code))
+        if number is None:
+            last = int(np.searchsorted(self._codes, code, "right"))
+        else:
+            wanted = as_float(number)
+            last = first + int(np.searchsorted(self._numbers, wanted, "right"))
+            first += int(np.searchsorted(self._numbers, wanted))
+        return self._slots[first:last]
+
+
+def as_float(number: float) -> float:
+    """The nearest float; infinite beyond the largest."""
+    try:
+        return float(number)
+    except OverflowError:
+        return np.inf if number > 0 else -np.inf
