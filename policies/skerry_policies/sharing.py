@@ -34,7 +34,7 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
         if name == "subjects":
             shared[name] = {subject: one_of(facts) for subject, facts in member.items()}
         elif name == "resources":
-            shared[name] = one_of({intern(key): one_of(rights) for key, rights in member.items()})
+            shared[name] = _made({intern(key): one_of(rights) for key, rights in member.items()})
         else:
             shared[intern(name)] = one_of(member)
     return shared
@@ -44,9 +44,21 @@ def one_of(value: Json) -> Json:
     """The value as it was seen first, where it is small: our own copy, whatever becomes of the sender's."""
     key = msgspec.json.encode(value)
     known = _pool.get(key)
-    if known is not None or len(key) > SMALL:
-        return value if known is None else known
+    return known if known is not None else _remember(key, msgspec.json.decode(key), value)
+
+
+def _made(value: dict[str, Json]) -> Json:
+    """The same for an object that was made here, of shared parts."""
+    key = msgspec.json.encode(value)
+    known = _pool.get(key)
+    return known if known is not None else _remember(key, value, value)
+
+
+def _remember(key: bytes, own: Json, value: Json) -> Json:
+    """Our own object from now on, unless it is large."""
+    if len(key) > SMALL:
+        return value
     if len(_pool) >= LIMIT:
         _pool.clear()
-    known = _pool[key] = msgspec.json.decode(key)
-    return known
+    _pool[key] = own
+    return own
