@@ -14,7 +14,7 @@ from skerry import times
 from skerry.signals import Command, Event
 from skerry_policies.document import Terms
 from skerry_registry.announcements import Announcement, Announcements
-from skerry_registry.expiry import Expiry
+from skerry_registry.expiry import ROOM, Expiry
 from skerry_registry.registry import Registry
 from skerry_registry.stores.memory import MemoryStore
 
@@ -130,6 +130,16 @@ async def test_an_expiry_that_is_put_off_counts_from_then():
         assert await one.subjects() == ["x:guest", "x:owner"]
         one.pass_seconds(50)
         await settled(one, 3)
+        assert await one.subjects() == ["x:owner"]
+
+
+async def test_an_expiry_that_is_put_off_again_and_again_leaves_nothing_behind():
+    async with world() as one:
+        for number in range(2_500):
+            await one.put({"expiry": one.ends(1_000 + number)})
+        assert len(one.expiry._heap) <= ROOM
+        one.pass_seconds(1_000 + 2_499)
+        await settled(one, 2_501)
         assert await one.subjects() == ["x:owner"]
 
 

@@ -37,6 +37,8 @@ LONGEST_SLEEP = 60.0
 RETRY_SECONDS = 5 * SECOND
 """When a removal is tried again that the store could not take."""
 PAGE = 200
+ROOM = 1_000
+"""Due times that may be kept at least before those that no longer count are thrown away."""
 
 Place: TypeAlias = tuple[str, str, str]
 """Policy id, label, subject."""
@@ -88,6 +90,7 @@ class Expiry:
         self._watches: dict[str, dict[Place, _Watch]] = {}
         self._heap: list[tuple[Micros, int, _Watch, int]] = []
         self._count = 0
+        self._room = ROOM
         self._changed = asyncio.Event()
         self._settled: set[str] | None = set()
         self._busy: set[asyncio.Task[None]] = set()
@@ -197,6 +200,10 @@ class Expiry:
     def _schedule(self, watch: _Watch, due: Micros) -> None:
         watch.version += 1
         self._count += 1
+        if len(self._heap) >= self._room:
+            self._heap = [item for item in self._heap if item[3] == item[2].version]
+            heapq.heapify(self._heap)
+            self._room = max(ROOM, 2 * len(self._heap))
         heapq.heappush(self._heap, (due, self._count, watch, watch.version))
         self._changed.set()
 
