@@ -14,10 +14,9 @@ from skerry.errors import SkerryError
 from skerry.signals import Json
 from skerry.values import JsonInvalid, name
 from skerry_registry.http import bodies
-from skerry_registry.http.acks import Wish, settle, wish_of
 from skerry_registry.http.answer import Answer
-from skerry_registry.http.door import Door
 from skerry_registry.http.errors import MediaTypeUnsupported, MethodNotAllowed, RouteNotFound
+from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.request import Request
 
 PATHS = {b"/api/2/cloudevents", b"/api/2/cloudevents/"}
@@ -58,10 +57,9 @@ class CloudEventSchemaUnsupported(SkerryError):
 class CloudEvents:
     """Takes CloudEvents in."""
 
-    def __init__(self, door: Door, *, max_bytes: int) -> None:
-        """`max_bytes` bounds the bodies."""
-        self._door = door
-        self._body_max = max_bytes
+    def __init__(self, exchange: Exchange) -> None:
+        """`exchange` carries the commands."""
+        self._exchange = exchange
 
     async def answer(self, request: Request) -> Answer:
         """Answer one request; raises SkerryError."""
@@ -77,18 +75,15 @@ class CloudEvents:
         caller = request.caller
         assert caller is not None
         command = protocol.command_from(envelope, caller.subjects, request.where)
-        if request.reach is not None:
-            request.reach.check(command.kind, command.id)
-        told = {title: text for title, text in request.ditto.items() if title not in {"accept", "response-required"}}
-        command = msgspec.structs.replace(command, headers={**command.headers, **told})
-        wish = wish_of(told, query=command.verb == "retrieve")
-        answer = await settle(self._door.handle(command), Wish(wish.timeout, wish.labels), request.origin)
+        request.ditto.pop("response-required", None)  # 202 tells of a change that is on disk, whatever was wished for
+        command = msgspec.structs.replace(command, headers={**command.headers, **request.ditto})
+        answer = await self._exchange.carry_out(request, command, path)
         return Answer(202) if answer.status < 400 else answer
 
     async def _envelope(self, request: Request) -> Json:
         """The envelope in the event's data. Raises the errors of this module, MediaTypeUnsupported, JsonInvalid."""
         given = request.edge.get("content-type", "")
-        body = await request.body_in_time(self._body_max)
+        body = await self._exchange.body(request)
         if given.lower().startswith(STRUCTURED):
             event = _structured(given, body)
         else:

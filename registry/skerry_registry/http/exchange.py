@@ -40,6 +40,10 @@ class Exchange:
         self._body_max = max(BODY_LEAST, max_bytes)
         self._reasons = reasons
 
+    async def body(self, request: Request) -> bytes:
+        """The body as it came. Raises BodyTooLarge."""
+        return await request.body_in_time(self._body_max)
+
     async def value(self, request: Request) -> Json:
         """The JSON of the body. Raises MediaTypeUnsupported, JsonInvalid, BodyTooLarge."""
         edge = request.edge

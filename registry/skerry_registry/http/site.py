@@ -88,7 +88,7 @@ def create_http(
     policies = Policies(exchange, new_id, questions, integration_subject=settings.token_integration_subject)
     mounts = [_mount("/api/2/things", things.answer), _mount("/api/2/policies", policies.answer)]
     mounts.append(_mount("/api/2/checkPermissions", permissions.check))
-    mounts.append(_mount("/api/2/cloudevents", CloudEvents(door, max_bytes=settings.message_max_bytes).answer))
+    mounts.append(_mount("/api/2/cloudevents", CloudEvents(exchange).answer))
     mounts.append(_mount("/api/2/search/things", searching.answer))
     if audit is not None:
         mounts.append(_mount("/api/2/audit", audit))
