@@ -227,13 +227,13 @@ class Columns:
                 del self._builds[field]
         for column in columns:
             column.fresh = None
-        self._make_room()
+        self.shed(self._bytes_max)
 
-    def _make_room(self) -> None:
-        """Give up what was not used for longest."""
+    def shed(self, bytes_max: int) -> None:
+        """Give up what was not used for longest, until no more than so many bytes are taken."""
         total = sum(column.size for column in self._columns.values())
         for column in sorted(self._columns.values(), key=lambda column: column.used):
-            if total <= self._bytes_max:
+            if total <= bytes_max:
                 return
             if not column.pins and column.fresh is None:
                 total -= column.size

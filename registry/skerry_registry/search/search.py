@@ -67,7 +67,7 @@ class Search:
 
     async def __aenter__(self) -> Self:
         self._loading = asyncio.get_running_loop().create_task(self.index.load(), name="search index")
-        self._spawn(self._warm())
+        self._spawn(self.warm())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -143,8 +143,8 @@ class Search:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("search index not prepared", extra={"reason": str(error)})
 
-    async def _warm(self) -> None:
-        """Have columns ready that will be asked for."""
+    async def warm(self) -> None:
+        """Have columns ready that will probably be asked for; happens by itself after the start."""
         await self.ready()
         await self._warmth.warm()
 

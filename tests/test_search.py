@@ -1,0 +1,256 @@
+"""The search index: nothing lags, nobody learns what he may not read, pages are stable, memory is bounded."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from registry_door import serving
+from skerry.rql.parse import parse
+from skerry.signals import Command
+from skerry_registry.registry import Registry
+from skerry_registry.search.columns import Columns
+from skerry_registry.search.query import AggregateTooLarge, Group, Metric, QueryTimeExceeded, Sort
+from skerry_registry.search.search import Search
+from skerry_registry.search.slots import Slots
+from skerry_registry.stores.memory import MemoryStore
+from skerry_registry.stores.sqlite import SqliteStore
+
+ADMIN, BOB = ("x:admin",), ("x:bob",)
+ALL = {"grant": ["READ", "WRITE"], "revoke": []}
+READ = {"grant": ["READ"], "revoke": []}
+POWER = ("features", "scada", "properties", "power")
+
+
+def policy(bob: dict | None = None, **more) -> dict:
+    entries = {"admin": {"subjects": {"x:admin": {"type": "t"}}, "resources": {"thing:/": ALL, "policy:/": ALL}}}
+    if bob is not None:
+        entries["bob"] = {"subjects": {"x:bob": {"type": "t"}}, "resources": bob, **more}
+    return {"entries": entries}
+
+
+async def write(
+    registry: Registry, id_: str, value: object, *path: str, verb: str = "modify", kind: str = "thing"
+) -> None:
+    answer = (
+        await registry.handle_all([Command(verb=verb, kind=kind, id=id_, path=path, value=value, subjects=ADMIN)])
+    )[0]
+    assert not isinstance(answer, Exception), answer
+
+
+async def found(search: Search, text: str | None, subjects: tuple[str, ...] = ADMIN, **more) -> list[str]:
+    predicate = None if text is None else parse(text, 1_000_000)
+    ids = (await search.find(subjects, predicate, **more)).ids
+    assert await search.count(subjects, predicate) == len(ids) or more
+    return ids
+
+
+@asynccontextmanager
+async def searching(things: dict[str, dict], store=None, **settings) -> AsyncIterator[tuple[Registry, Search]]:
+    store = store or MemoryStore()
+    async with serving(store, **settings) as registry:
+        await write(registry, "a:P", policy(), kind="policy")
+        for id_, value in things.items():
+            await write(registry, id_, {"policyId": "a:P", **value})
+        async with Search(registry, store) as search:
+            yield registry, search
+
+
+def turbine(power: float, **attributes) -> dict:
+    return {"attributes": attributes, "features": {"scada": {"properties": {"power": power}}}}
+
+
+async def test_what_was_acknowledged_is_found_by_the_next_search():
+    async with searching({"a:T1": turbine(1.0, farm="north")}) as (registry, search):
+        assert await found(search, 'eq(attributes/farm,"north")') == ["a:T1"]
+        await write(registry, "a:T2", {"policyId": "a:P", **turbine(5.0, farm="north")})
+        assert await found(search, 'eq(attributes/farm,"north")') == ["a:T1", "a:T2"]
+        await write(registry, "a:T1", "south", "attributes", "farm")
+        assert await found(search, 'eq(attributes/farm,"north")') == ["a:T2"]
+        await write(registry, "a:T2", {"properties": {"power": 7.5}}, "features", "scada", verb="merge")
+        assert await found(search, "gt(features/scada/properties/power,7)") == ["a:T2"]
+        await write(registry, "a:T2", None, "attributes", verb="delete")
+        assert await found(search, "exists(attributes/farm)") == ["a:T1"]
+        await write(registry, "a:T1", None, verb="delete")
+        assert await found(search, None) == ["a:T2"]
+        assert await found(search, 'eq(thingId,"a:T1")') == []
+
+
+async def test_a_policy_change_is_seen_by_the_next_search():
+    async with searching({"a:T1": turbine(1.0, farm="north")}) as (registry, search):
+        question = 'eq(attributes/farm,"north")'
+        assert await found(search, question, BOB) == []
+        await write(registry, "a:P", policy({"thing:/": READ}), kind="policy")
+        assert await found(search, question, BOB) == ["a:T1"]
+        await write(registry, "a:P", policy({"thing:/features": READ}), kind="policy")
+        assert await found(search, question, BOB) == []
+        assert await found(search, None, BOB) == ["a:T1"]
+        await write(registry, "a:Q", policy({"thing:/": READ}), kind="policy")
+        await write(registry, "a:T1", "a:Q", "policyId")
+        assert await found(search, question, BOB) == ["a:T1"]
+
+
+async def test_what_a_policy_imports_counts_and_its_changes_too():
+    async with searching({"a:T1": turbine(1.0, farm="north")}) as (registry, search):
+        await write(registry, "a:Shared", policy(), kind="policy")
+        await write(registry, "a:P", {**policy(), "imports": {"a:Shared": {}}}, kind="policy")
+        assert await found(search, "exists(attributes/farm)", BOB) == []
+        await write(registry, "a:Shared", policy({"thing:/": READ}, importable="implicit"), kind="policy")
+        assert await found(search, "exists(attributes/farm)", BOB) == ["a:T1"]
+        await write(registry, "a:Shared", policy(), kind="policy")
+        assert await found(search, "exists(attributes/farm)", BOB) == []
+
+
+async def test_entries_of_a_namespace_count_for_things_of_that_namespace_only():
+    async with searching({"a:T1": turbine(1.0), "b:T1": turbine(1.0)}) as (registry, search):
+        await write(registry, "a:P", policy({"thing:/": READ}, namespaces=["b"]), kind="policy")
+        assert await found(search, None, BOB) == ["b:T1"]
+
+
+async def test_what_may_not_be_read_neither_matches_nor_fails_nor_orders():
+    things = {
+        "a:T1": turbine(3.0, secret=1, open=1),
+        "a:T2": turbine(2.0, secret=2, open=1),
+        "a:T3": turbine(1.0, open=1),
+    }
+    async with searching(things) as (registry, search):
+        await write(
+            registry,
+            "a:P",
+            policy({"thing:/": READ, "thing:/attributes/secret": {"grant": [], "revoke": ["READ"]}}),
+            kind="policy",
+        )
+        for hidden in (
+            "eq(attributes/secret,1)",
+            "not(eq(attributes/secret,1))",
+            "ne(attributes/secret,1)",
+            "exists(attributes/secret)",
+            "not(exists(attributes/secret))",
+            "empty(attributes/secret)",
+            "not(empty(attributes/secret))",
+            "and(eq(attributes/open,1),not(in(attributes/secret,1)))",
+        ):
+            assert await found(search, hidden, BOB) == [], hidden
+        assert await found(search, "or(eq(attributes/secret,1),eq(attributes/open,1))", BOB) == sorted(things)
+        assert await found(search, "not(and(eq(attributes/secret,1),eq(attributes/open,2)))", BOB) == sorted(things)
+        by_secret = [Sort(("attributes", "secret"), descending=True)]
+        assert await found(search, None, BOB, sort=by_secret) == sorted(things)
+        assert await found(search, None, ADMIN, sort=by_secret) == ["a:T2", "a:T1", "a:T3"]
+        assert await search.aggregate(BOB, by=[("attributes", "secret")], metrics=[Metric("n", "count")]) == []
+
+
+async def test_any_feature_means_any_that_may_be_read():
+    both = {"features": {"open": {"properties": {"x": 1}}, "shut": {"properties": {"x": 2}}}}
+    async with searching({"a:T1": both}) as (registry, search):
+        await write(registry, "a:P", policy({"thing:/features/open": READ}), kind="policy")
+        assert await found(search, "eq(features/*/properties/x,1)", BOB) == ["a:T1"]
+        assert await found(search, "eq(features/*/properties/x,2)", BOB) == []
+        assert await found(search, "not(eq(features/*/properties/x,2))", BOB) == []
+        assert await found(search, "eq(features/*/properties/x,2)", ADMIN) == ["a:T1"]
+
+
+async def test_pages_go_on_behind_the_last_thing_whatever_changes_meanwhile():
+    things = {f"a:T{n:02d}": turbine(float(n % 5)) for n in range(20)}
+    async with searching(things) as (registry, search):
+        sort = [Sort(POWER, descending=True)]
+        page = await search.find(ADMIN, sort=sort, size=7)
+        assert page.ids == ["a:T04", "a:T09", "a:T14", "a:T19", "a:T03", "a:T08", "a:T13"]
+        await write(registry, "a:T13", None, verb="delete")
+        await write(registry, "a:T04", {"properties": {"power": 0.5}}, "features", "scada", verb="merge")
+        page = await search.find(ADMIN, sort=sort, size=7, after=page.next)
+        assert page.ids == ["a:T18", "a:T02", "a:T07", "a:T12", "a:T17", "a:T01", "a:T06"]
+        assert (await search.find(ADMIN, sort=sort, size=7, skip=18)).ids == ["a:T15"]
+
+
+async def test_figures_are_told_by_group():
+    things = {f"a:T{n}": turbine(float(n), farm="north" if n < 4 else "south") for n in range(1, 7)}
+    async with searching({**things, "b:X": {}}) as (_, search):
+        metrics = [
+            Metric("things", "count"),
+            Metric("powered", "count", POWER),
+            *(Metric(name, name, POWER) for name in ("min", "max", "avg", "sum")),
+            Metric("p50", "percentile", POWER),
+        ]
+        groups = await search.aggregate(ADMIN, by=[("attributes", "farm")], metrics=metrics)
+        nothing = {"things": 1, "powered": 0, "min": None, "max": None, "avg": None, "sum": None, "p50": None}
+        north = {"things": 3, "powered": 3, "min": 1.0, "max": 3.0, "avg": 2.0, "sum": 6.0, "p50": 2.0}
+        south = {"things": 3, "powered": 3, "min": 4.0, "max": 6.0, "avg": 5.0, "sum": 15.0, "p50": 5.0}
+        assert groups == [Group((None,), nothing), Group(("north",), north), Group(("south",), south)]
+        count = [Metric("n", "count")]
+        assert await search.aggregate(ADMIN, by=[("_namespace",)], metrics=count) == [
+            Group(("a",), {"n": 6}),
+            Group(("b",), {"n": 1}),
+        ]
+        assert await search.aggregate(ADMIN, parse('eq(thingId,"x:y")', 0), metrics=count) == [Group((), {"n": 0})]
+        with pytest.raises(AggregateTooLarge):
+            await search.aggregate(ADMIN, by=[("thingId",)], metrics=count, limit=3)
+
+
+async def test_times_compare_as_instants():
+    async with searching({"a:T1": {}}) as (_, search):
+        assert await found(search, 'gt(_modified,"1970-01-01T00:00:00Z")') == ["a:T1"]
+        assert await found(search, 'lt(_created,"1970-01-01T01:00:01+01:00")') == []
+        assert await found(search, 'lt(_created,"1970-01-01T01:00:02+01:00")') == ["a:T1"]
+        assert await found(search, 'like(_created,"1970-*")') == ["a:T1"]
+
+
+async def test_what_changes_while_a_column_is_read_is_not_overwritten(tmp_path):
+    things = {f"a:T{n:03d}": turbine(0.0, old=True) for n in range(300)}
+    async with searching(things, SqliteStore(tmp_path / "data"), snapshot_seconds=0.01) as (registry, search):
+        await search.ready()
+
+        async def change() -> None:
+            for n in range(300):
+                await write(registry, f"a:T{n:03d}", 1.0, *POWER)
+
+        changing = asyncio.create_task(change())
+        while not changing.done():
+            ids = await found(search, "eq(features/scada/properties/power,1.0)", size=300)
+            assert ids == sorted(things)[: len(ids)]
+            search.index.columns.shed(0)
+        await changing
+        assert len(await found(search, "eq(features/scada/properties/power,1.0)", size=300)) == 300
+
+
+async def test_columns_that_were_not_asked_for_lately_are_given_up():
+    things = {f"a:T{n}": {"attributes": {f"x{n}": n}} for n in range(5)}
+    async with searching(things) as (_, search):
+        await search.warm()
+        for n in range(5):
+            assert await found(search, f"eq(attributes/x{n},{n})") == [f"a:T{n}"]
+        columns: Columns = search.index.columns
+        columns.shed(2 * columns[("attributes", "x4")].size)
+        assert {column.field[-1] for column in columns} == {"x3", "x4"}
+        assert await found(search, "eq(attributes/x0,0)") == ["a:T0"]
+
+
+async def test_fields_asked_for_are_ready_after_a_restart(tmp_path):
+    store, memory = MemoryStore(), tmp_path / "fields.json"
+    async with serving(store) as registry:
+        await write(registry, "a:P", policy(), kind="policy")
+        await write(registry, "a:T1", {"policyId": "a:P", **turbine(1.0)})
+        async with Search(registry, store, memory=memory) as search:
+            await found(search, "gt(features/scada/properties/power,0)")
+        async with Search(registry, store, memory=memory) as search:
+            await search.warm()
+            assert POWER in {column.field for column in search.index.columns}
+
+
+async def test_a_search_is_given_up_in_time():
+    store = MemoryStore()
+    async with serving(store) as registry, Search(registry, store, seconds=0.0) as search:
+        with pytest.raises(QueryTimeExceeded):
+            await search.find(ADMIN, parse("eq(attributes/x,1)", 0))
+
+
+def test_ids_keep_their_order_however_they_come():
+    slots = Slots(lambda _: None)
+    slots.fill(["a:1", "a:2", "b:1"])
+    for n in range(3_000):
+        slots.add(f"a:1{n:05d}")
+    for n in range(3_000, 0, -1):
+        slots.add(f"a:0{n:05d}")
+    slots.drop("a:2")
+    ids = sorted(slots.of)
+    assert sorted(ids, key=lambda id_: slots.rank[slots.of[id_]]) == ids
