@@ -13,7 +13,7 @@ from skerry_policies.parts import PolicyNotAccessible
 from skerry_registry.asking import Asker, Asking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from skerry.errors import SkerryError
     from skerry.signals import Command, Path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LEAVES = 25
 """Parts of one change that are looked at for what is missing."""
+OF_ENTRY = 4
+"""Segments of an action's path that names its entry; one for all entries lacks nothing in particular."""
 
 
 class Reasons:
@@ -39,35 +41,49 @@ class Reasons:
 
     def _why(self, command: Command, error: SkerryError, reach: Reach | None) -> Explanation | None:
         """The reason of a refusal; None where no policy refused, or the caller may not read the one that did."""
-        rights, asking = self._registry.rights, Asking(self._registry, Asker(command.subjects, reach))
-        policy_id, namespace = command.id, None
-        if command.kind == "thing":
-            document = self._registry.held_now("thing", command.id).document
-            if document is None:
-                return None
-            policy_id, namespace = document["policyId"], split_id(command.id)[0]
-        try:
-            whole = asking.policy(policy_id)
-        except PolicyNotAccessible:
-            return None
-        permits = rights.permits(None, policy_id, command.subjects, namespace)
+        asking = Asking(self._registry, Asker(command.subjects, reach))
+        namespace = split_id(command.id)[0] if command.kind == "thing" else None
         permission = "EXECUTE" if isinstance(error, ActionNotAllowed) else "WRITE"
-        if permits is None or (permission == "WRITE" and action_of(command.path) is not None):
-            return None
-        touched = _touched(command) if command.kind == "thing" else [parts.resource_path(command.path)]
-        lacking = [path for path in touched if not permits.may(command.kind, path, permission)]
-        reasons = [
-            explain.explain(
-                whole,
-                command.subjects,
-                Right(f"{command.kind}:{pointer.write(path)}", permission),
-                asking.may_read,
-                namespace=namespace,
-                now=self._registry.clock(),
+        for policy_id, paths in self._grounds(command, permission):
+            permits = self._registry.rights.permits(None, policy_id, command.subjects, namespace)
+            lacking = [
+                path for path in paths if permits is not None and not permits.may(command.kind, path, permission)
+            ]
+            if not lacking:
+                continue
+            try:
+                whole = asking.policy(policy_id)
+            except PolicyNotAccessible:
+                return None
+            return _together(
+                [
+                    explain.explain(
+                        whole,
+                        command.subjects,
+                        Right(f"{command.kind}:{pointer.write(path)}", permission),
+                        asking.may_read,
+                        namespace=namespace,
+                        now=self._registry.clock(),
+                    )
+                    for path in lacking[:LEAVES]
+                ]
             )
-            for path in lacking[:LEAVES]
-        ]
-        return _together(reasons)
+        return None
+
+    def _grounds(self, command: Command, permission: str) -> Iterator[tuple[str, Iterable[Path]]]:
+        """The policies that may have refused, and the paths they were asked about."""
+        if command.kind == "policy":
+            if len(command.path) == OF_ENTRY if permission == "EXECUTE" else action_of(command.path) is None:
+                yield command.id, [parts.resource_path(command.path)]
+            return
+        document = self._registry.held_now("thing", command.id).document
+        if document is not None:
+            yield document["policyId"], _touched(command)
+        value = command.value if command.path == ("policyId",) else None
+        if not command.path and isinstance(command.value, dict) and "_policy" not in command.value:
+            value = command.value.get("policyId")
+        if isinstance(value, str):
+            yield value, [()]  # who gives a thing a policy must be able to write the thing under it
 
 
 def _touched(command: Command) -> Iterable[Path]:

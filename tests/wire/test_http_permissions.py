@@ -116,6 +116,19 @@ async def test_a_refusal_says_why(clients):
     assert refused.json()["why"]["missing"] == [{"resource": "policy:/entries/other", "permission": "WRITE"}]
 
 
+async def test_a_thing_that_may_not_have_a_policy_is_told_why(clients):
+    ditto, eve = clients
+    missing = [{"resource": "thing:/", "permission": "WRITE"}]
+    refused = await eve.put("/api/2/things/a:new", json={"policyId": "a:p"})
+    assert (refused.status_code, refused.json()["why"]["missing"][0]) == (403, missing[0])
+    await ditto.put("/api/2/policies/a:other", json=policy({"policy:/": ["READ"]}))
+    assert (await eve.put("/api/2/things/a:own", json={})).status_code == 201
+    for path, value in (("/policyId", "a:other"), ("", {"policyId": "a:other"})):
+        refused = await eve.put(f"/api/2/things/a:own{path}", json=value)
+        assert (refused.status_code, refused.json()["why"]["missing"]) == (403, missing)
+        assert [one["policyId"] for one in refused.json()["why"]["couldBeGrantedBy"]] == ["a:other"]
+
+
 async def test_a_refused_row_of_an_upload_says_why_too(clients):
     _, eve = clients
     row = {"topic": "a/t/things/twin/commands/modify", "path": "/attributes/a", "value": 2, "headers": {}}
