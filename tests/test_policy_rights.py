@@ -66,6 +66,8 @@ async def test_one_imports_only_what_is_there_and_what_one_may_read(registry):
     whole = {"imports": {"demo:none": {}}, "entries": {"a": OWNER}}
     assert await refused(registry, policy("demo:new", whole)) == (404, "policies:policy.notfound")
     assert await refused(registry, put({"_policy": whole}, thing="demo:T2")) == (404, "things:thing.notcreatable")
+    asked = policy(T1, [], "imports", "demo:none", "entries")
+    assert await refused(registry, asked) == (404, "policies:import.notfound")
     only = entry("nginx:bob", ALL, importable="never")
     await registry.handle(policy("demo:partly", only, "entries", "owner", who=BOB))
     assert (await registry.handle(policy(T1, {}, "imports", "demo:partly"))).status == 201

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
+
+from skerry import pointer
 from skerry.errors import SkerryError
 from skerry.preconditions import CONDITIONAL
 from skerry.signals import Command
@@ -71,7 +74,8 @@ class PolicyChanges:
             permits = self._permits(run, held.id, held.document, command)
             if not permits.may("policy", parts.resource_path(command.path), "WRITE"):
                 raise parts.not_modifiable(held.id, command.path)
-        importing.check(self._rights, run, command)
+        if len(command.path) <= 2 or pointer.get(held.document, command.path[:2]) is not UNSET:
+            importing.check(self._rights, run, command)
 
         def permits_of(document: dict[str, Any]) -> Permits:
             return self._rights.permits_under(run, held.id, document, command.subjects)
