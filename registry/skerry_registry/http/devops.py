@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
@@ -25,6 +26,8 @@ BODY_MAX = 1_048_576
 PATIENCE = 10.0
 METHODS = {"logging": ("GET", "PUT"), "config": ("GET",), "piggyback": ("POST",)}
 DEEPEST = 3
+
+log = logging.getLogger(__name__)
 
 
 class ServiceUnknown(SkerryError):
@@ -58,6 +61,9 @@ class Devops:
         service, instance = ([unquote(part) for part in where] + ["", ""])[:2]
         if (service and service not in levels.SERVICES) or instance not in {"", INSTANCE}:
             raise ServiceUnknown(service="/".join(where), services=", ".join(levels.SERVICES), instance=INSTANCE)
+        if request.method != "GET":
+            assert request.caller is not None
+            log.info("operator changes or asks", extra={"by": request.caller.name, "path": path})
         headers.timeout(request.ditto.get("timeout"), PATIENCE)
         if what == "piggyback":
             return await self._handed_in(request, service)
