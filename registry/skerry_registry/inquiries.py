@@ -143,23 +143,27 @@ class Inquiries:
         return answers
 
     async def explain(self, asker: Asker, policy_id: str, question: Question) -> Explanation:
-        """Why somebody may do something under a policy, or not. Raises PolicyNotAccessible, JsonInvalid."""
+        """Why somebody may do something under a policy, or not; of others by the entries that the asker may read.
+
+        Raises PolicyNotAccessible, JsonInvalid.
+        """
         kind, _ = explain.split(question.resource)
         namespace = None if kind == "policy" else split_id(question.thing_id or policy_id)[0]
         if not question.subjects:
             raise JsonInvalid(at="/subjects", problem="it names nobody")
         asking = Asking(self._registry, asker)
         asked = Right(question.resource, question.permission)
-        return await self._registry.known(
-            lambda: explain.explain(
-                asking.policy(policy_id),
-                question.subjects,
-                asked,
-                asking.may_read,
-                namespace=namespace,
-                now=self._registry.clock(),
+        asked_for_himself = set(question.subjects) <= set(asker.subjects)
+
+        def ask() -> Explanation:
+            whole = asking.policy(policy_id)
+            if not asked_for_himself:
+                whole = _named(whole, asking)
+            return explain.explain(
+                whole, question.subjects, asked, asking.may_read, namespace=namespace, now=self._registry.clock()
             )
-        )
+
+        return await self._registry.known(ask)
 
     async def simulate(self, asker: Asker, policy_id: str, changed: Json) -> Simulation:
         """Who would gain or lose what, on which things, if the policy were as it is sent.

@@ -179,6 +179,15 @@ async def test_a_decision_is_explained(clients):
         assert (await ditto.post(f"{P}/explain", json=wrong)).status_code == 400
 
 
+async def test_what_others_may_by_hidden_entries_stays_hidden(clients):
+    ditto, eve = clients
+    asked = {"subjects": ["nginx:ditto"], "resource": "thing:/attributes/x", "permission": "WRITE"}
+    assert (await ditto.post(f"{P}/explain", json=asked)).json()["granted"] is True
+    assert (await eve.post(f"{P}/explain", json=asked)).json()["granted"] is False
+    mine = {**asked, "subjects": ["nginx:eve"], "permission": "READ"}
+    assert (await eve.post(f"{P}/explain", json=mine)).json()["granted"] is True
+
+
 async def test_a_change_is_simulated_and_nothing_changes(clients):
     ditto, _ = clients
     before = (await ditto.get(P)).json()
