@@ -10,7 +10,7 @@ from skerry_registry.http.answer import VERSION, Answer, of_json
 from skerry_registry.http.door import Door
 from skerry_registry.http.errors import ThingIdsMissing
 from skerry_registry.http.request import Request
-from skerry_registry.http.search import Searching, asked_of, given_in, retrieved
+from skerry_registry.http.search import Searching, asked_of, retrieved
 
 
 async def named(door: Door, request: Request) -> Answer:
@@ -33,7 +33,7 @@ async def named(door: Door, request: Request) -> Answer:
 
 async def visible(searching: Searching, request: Request) -> Answer:
     """A page of everything the caller may see, with relative Link headers to itself and to the next."""
-    asked = asked_of(request, given_in(request.query_string))
+    asked = asked_of(request, request.given)
     found = await searching.page(asked, request.ditto["correlation-id"])
     itself = request.query_string.decode("latin-1").replace(">", "%3E")
     links = [_link(itself, "canonical")]

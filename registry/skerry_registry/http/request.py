@@ -122,7 +122,7 @@ class Room:
 
 
 class Request:
-    """A request taken apart once. `ditto`: headers for the registry, `edge`: headers for us, `query`: the other parameters."""
+    """A request taken apart once. `ditto`: headers for the registry, `edge`: headers for us, `query`: the other parameters, `given`: all as they came."""
 
     __slots__ = (
         "body_done",
@@ -130,6 +130,7 @@ class Request:
         "client",
         "ditto",
         "edge",
+        "given",
         "method",
         "path",
         "query",
@@ -153,6 +154,7 @@ class Request:
         self.ditto: dict[str, str] = {}
         self.edge: dict[str, str] = {}
         self.query: dict[str, str] = {}
+        self.given: list[tuple[str, str]] = []
         self.caller: Caller | None = None
         self.reach: Reach | None = None
         self.body_done = False
@@ -206,7 +208,8 @@ class Request:
 
     def _read_query(self) -> Exception | None:
         text = self.query_string.decode("latin-1")
-        for name, value in parse_qsl(text, keep_blank_values=True, encoding="utf-8", errors="replace"):
+        self.given = parse_qsl(text, keep_blank_values=True, encoding="utf-8", errors="replace")
+        for name, value in self.given:
             lower = name.lower()
             if lower in QUERY_HEADERS:
                 if CONTROLS.search(value):

@@ -88,7 +88,7 @@ class Searching:
     async def answer(self, request: Request) -> Answer:
         """Answer one request; raises SkerryError."""
         tail = request.path[len(PREFIX) :].removesuffix(b"/")
-        given = given_in(request.query_string)
+        given = [*request.given]
         if tail.startswith(b"/count&"):  # Ditto's Explorer writes so where it has only namespaces to ask for
             given += given_in(tail[len(b"/count&") :])
             tail = b"/count"

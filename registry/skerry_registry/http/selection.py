@@ -19,7 +19,7 @@ from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.options import Option
 from skerry_registry.http.outbox import Outbox
 from skerry_registry.http.request import ClientGone, Request
-from skerry_registry.http.search import Asked, Searching, asked_of, given_in
+from skerry_registry.http.search import Asked, Searching, asked_of
 
 NDJSON = (b"content-type", b"application/x-ndjson")
 BATCH = 100
@@ -55,7 +55,7 @@ class Selection:
                 allow = ", ".join(VERBS)
                 path = request.path.decode("latin-1")
                 raise MethodNotAllowed(method=request.method, path=path, allow=allow, headers={"allow": allow})
-            asked = asked_of(request, given_in(request.query_string))
+            asked = asked_of(request, request.given)
             if not asked.filters:
                 raise FilterMissing
             asked = structs.replace(asked, option=Option(size=BATCH))
