@@ -7,7 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from msgspec import structs
 
+from skerry.signals import Command
+from skerry_registry.identities.namespaces import NamespaceRule
+from skerry_registry.settings import Settings
 from wire.http_server import Served, served
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -393,3 +397,25 @@ async def test_searches_go_on_while_things_change(tmp_path: Path):
                 assert await found(server, "filter=ge(attributes/n,0)&option=size(5)") == names(*range(5))
 
         await asyncio.gather(change(), search())
+
+
+async def test_closed_namespaces_are_neither_found_nor_counted_nor_changed(tmp_path: Path):
+    rule = NamespaceRule(blocked_namespaces=("closed*",))
+    settings = structs.replace(Settings(), namespace_access=(rule,))
+    async with served(tmp_path, settings=settings) as server, server.client() as client:
+        await farm(server, 2)
+        hidden = Command(verb="create", id="closed.a:T1", subjects=("nginx:ditto",), value={"attributes": {"n": 0}})
+        await server.registry.handle(hidden)
+        assert await found(server) == names(0, 1)
+        assert await found(server, "namespaces=closed.a,demo&filter=eq(attributes/n,0)") == names(0)
+        assert await found(server, "namespaces=closed.a") == []
+        assert (await client.get("/api/2/search/things/count")).text == "2"
+        assert [thing["thingId"] for thing in (await client.get("/api/2/things?fields=thingId")).json()] == names(0, 1)
+        assert (await client.get("/api/2/things?ids=closed.a:T1")).json() == []
+        groups = await client.post("/api/2/search/things/aggregate", json={"groupBy": ["_namespace"]})
+        assert groups.json() == {"groups": [{"by": {"_namespace": "demo"}, "count": 2}]}
+        deleted = await client.delete("/api/2/bulk/things?filter=exists(thingId)")
+        assert [json.loads(line).get("thingId") for line in deleted.text.splitlines()] == [*names(0, 1), None]
+        row = b'{"topic":"closed.a/T1/things/twin/commands/delete","path":"/"}'
+        refused = await client.post("/api/2/bulk", content=row, headers={"content-type": "application/x-ndjson"})
+        assert refused.json()["value"]["error"] == "gateway:namespace.notaccessible"
