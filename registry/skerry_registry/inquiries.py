@@ -14,15 +14,15 @@ from skerry import things
 from skerry.ids import check_policy_id, check_thing_id, split_id
 from skerry.rql.predicate import Compare
 from skerry.values import JsonInvalid
-from skerry_policies import explain, lockout
+from skerry_policies import explain, lockout, references
 from skerry_policies.document import check as checked_policy
-from skerry_policies.effective import EffectivePolicy
+from skerry_policies.effective import EffectiveEntry, EffectivePolicy, matches
 from skerry_policies.explain import Explanation, Right
 from skerry_registry.asking import Asker, Asking
 from skerry_registry.search.query import Sort
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from skerry.signals import Json
     from skerry_policies.enforcer import Permits
@@ -173,20 +173,15 @@ class Inquiries:
         asking = Asking(self._registry, asker)
         before = await self._registry.known(lambda: asking.policy(policy_id))
         document = checked_policy(policy_id, (), changed, self._registry.clock())
+        references.check(document)
         lockout.check(document)
         after = await self._registry.known(lambda: self._registry.rights.effective_of(policy_id, document))
         was = await self._registry.known(lambda: _named(before, asking))
         will = await self._registry.known(lambda: _named(after, asking, sent=policy_id))
         ids = [id_ for id_ in await self._things_of(asker.subjects, policy_id) if asker.reaches("thing", id_)]
-        by_namespace: dict[str, list[str]] = {}
-        for id_ in ids:
-            by_namespace.setdefault(split_id(id_)[0], []).append(id_)
-        if not any(entry.entry.get("namespaces") for entry in (*was.entries, *will.entries)):
-            by_namespace = {split_id(policy_id)[0]: ids}
-        by_namespace.setdefault(split_id(policy_id)[0], [])
         now = self._registry.clock()
         found: dict[tuple[str, tuple[Share, ...], tuple[Share, ...]], list[str]] = {}
-        for namespace, affected in by_namespace.items():
+        for namespace, affected in _by_namespace(policy_id, ids, (*was.entries, *will.entries)):
             differing: dict[str, tuple[list[Share], list[Share]]] = {}
             for change in explain.simulate(was, will, namespace=namespace, now=now):
                 gains, loses = differing.setdefault(change.subject, ([], []))
@@ -232,9 +227,27 @@ class Inquiries:
 
 
 def _named(whole: EffectivePolicy, asking: Asking, sent: str = "") -> EffectivePolicy:
-    """What of a policy may be named to the asker; he knows the entries of the policy that he has `sent`."""
-    kept = [entry for entry in whole.entries if entry.policy_id == sent or explain.may_name(entry, asking.may_read)]
+    """What of a policy may be named to the asker; he knows the entries of the policy that he has `sent`, not what they refer to."""
+
+    def known(policy_id: str, label: str) -> bool:
+        return policy_id == sent or asking.may_read(policy_id, label)
+
+    kept = [entry for entry in whole.entries if explain.may_name(entry, known)]
     return EffectivePolicy(whole.policy_id, tuple(kept), whole.documents)
+
+
+def _by_namespace(policy_id: str, ids: list[str], entries: Iterable[EffectiveEntry]) -> Iterable[tuple[str, list[str]]]:
+    """Things for which the same entries count, with one of their namespaces; that of the policy is always among them."""
+    patterns = [tuple(entry.entry["namespaces"]) for entry in entries if entry.entry.get("namespaces")]
+    groups: dict[tuple[bool, ...], tuple[str, list[str]]] = {}
+    known: dict[str, list[str]] = {}
+    for namespace in (split_id(policy_id)[0], *(split_id(id_)[0] for id_ in ids)):
+        if namespace not in known:
+            counting = tuple(matches(pattern, namespace) for pattern in patterns)
+            known[namespace] = groups.setdefault(counting, (namespace, []))[1]
+    for id_ in ids:
+        known[split_id(id_)[0]].append(id_)
+    return groups.values()
 
 
 class Holders:

@@ -208,6 +208,33 @@ async def test_a_change_is_simulated_and_nothing_changes(clients):
     assert (await ditto.post(f"{P}/simulate", json={"entries": {"x": 1}})).status_code == 400
 
 
+async def test_a_simulation_tells_nothing_of_policies_that_one_may_only_refer_to(clients):
+    ditto, eve = clients
+    secret = policy({"thing:/": ["READ"]}, hidden={"subjects": {"x:secret": {"type": "t"}}, "resources": ALL})
+    assert (await ditto.put("/api/2/policies/a:secret", json=secret)).status_code == 201
+    changed = policy({"policy:/": ["READ"]})
+    changed["imports"] = {"a:secret": {}}
+    changed["entries"]["spy"] = {
+        "subjects": {},
+        "resources": {},
+        "references": [{"import": "a:secret", "entry": "hidden"}],
+    }
+    told = await eve.post(f"{P}/simulate", json=changed)
+    assert (told.status_code, "x:secret" in told.text) == (200, False)
+    assert "x:secret" in (await ditto.post(f"{P}/simulate", json=changed)).text
+
+
+async def test_a_change_is_told_for_the_things_that_it_is_about(clients):
+    ditto, _ = clients
+    for namespace in ("b", "c"):
+        await ditto.put(f"/api/2/things/{namespace}:t", json={"policyId": "a:p"})
+    changed = (await ditto.get(P)).json()
+    limited = {"subjects": {"x:new": {"type": "t"}}, "resources": {"thing:/": ALL["thing:/"]}, "namespaces": ["b"]}
+    changed["entries"]["limited"] = limited
+    (change,) = (await ditto.post(f"{P}/simulate", json=changed)).json()["changes"]
+    assert (change["subject"], change["things"]) == ("x:new", {"count": 1, "ids": ["b:t"]})
+
+
 async def test_the_rights_of_everybody_on_a_thing(clients):
     ditto, eve = clients
     found = (await ditto.get(f"{T}/access")).json()
