@@ -292,7 +292,9 @@ class _Server(Struct, frozen=True, kw_only=True):
             parts["broker.db"] = self.broker.storage.copy
         folder = Path(self.settings.data_dir)
         beside = [users_path(self.settings), tokens_path(self.settings)]
-        return Backup(folder, parts, now, metadata.version("skerry"), beside=beside)
+        backup = Backup(folder, parts, now, metadata.version("skerry"), beside=beside)
+        backup.drop()  # what a sudden end may have left behind
+        return backup
 
     def running(self, http_url: str) -> Running:
         """What to show on the screen."""

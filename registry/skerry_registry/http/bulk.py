@@ -154,13 +154,23 @@ class Bulk:
         """All rows or none."""
         limit = self._bounds.atomic_rows
         rows: list[Row] = []
-        async for some in self._batches(request, limit):
-            rows += some
-            if len(rows) > limit:
-                raise TooManyRows(
-                    limit=limit, which=", too many to be atomic", done="Nothing was done.", setting="bulk_atomic_rows"
-                )
-        done, lines = await work.together(rows)
+        taken = 0
+        try:
+            async for some in self._batches(request, limit):
+                size = sum(len(row.text) for row in some)
+                request.room.take(size)
+                taken += size
+                rows += some
+                if len(rows) > limit:
+                    raise TooManyRows(
+                        limit=limit,
+                        which=", too many to be atomic",
+                        done="Nothing was done.",
+                        setting="bulk_atomic_rows",
+                    )
+            done, lines = await work.together(rows)
+        finally:
+            request.room.give(taken)
         await outbox.start(200 if done else NotDone.status, [NDJSON, VERSION])
         await outbox.put(b"".join(lines))
 
