@@ -42,6 +42,8 @@ SECONDS = 10.0
 """How long one search may take."""
 PIECE = 32_768
 """Slots that are looked at in one go."""
+FEW = 8
+"""Among how many slots one must be in question for those in question to be looked at one by one."""
 DOCUMENTS = 200
 """Things that are looked into one by one between others' turns."""
 
@@ -207,6 +209,8 @@ class Search:
         reader = await self._readers.reader(subjects)
         views = Views(reader, predicate, needed)
         candidates = None if predicate is None else self._masks.candidates(predicate)
+        if candidates is not None and len(candidates) > index.slots.used // FEW:
+            candidates = None
         total = index.slots.used if candidates is None else len(candidates)
         found: list[Slots] = []
         since = time.perf_counter()
