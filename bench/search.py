@@ -156,7 +156,7 @@ def requests(port: int, template: str, things: int, seconds: float) -> tuple[flo
     script = f"""{DONE}
 math.randomseed(1)
 function request()
-  return wrk.format("GET", ("{template.replace("%", "%%")}"):gsub("@", string.format("%06d", math.random(0, {things - 1}))), nil)
+  return wrk.format("GET", ("{template}"):gsub("@", string.format("%06d", math.random(0, {things - 1}))), nil)
 end
 """
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
