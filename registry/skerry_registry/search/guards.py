@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,8 +86,11 @@ class Guards:
 
     def expire(self, now: Micros) -> None:
         """Have what rests upon subjects that have expired judged anew."""
-        if self._expiries and min(self._expiries) <= now:
-            self._expiries = [time for time in self._expiries if time > now]
+        expired = False
+        while self._expiries and self._expiries[0] <= now:
+            heappop(self._expiries)
+            expired = True
+        if expired:
             self.renew()
 
     def renew(self) -> None:
@@ -131,7 +135,7 @@ class Guards:
                 self._mentioned.update(_mentions(json.decode(text)))
             for found in _EXPIRY.findall(text):
                 with suppress(ValueError):
-                    self._expiries.append(times.parse(found))
+                    heappush(self._expiries, times.parse(found))
             self._compact()
         return number
 

@@ -318,12 +318,11 @@ class Search:
 
     def _readable(self, reader: Reader, slots: Slots, field: Field) -> NDArray[np.bool_] | None:
         """Where the caller may read the field; None: everywhere."""
-        verdicts = reader.verdicts([(field, False)])
-        if all(verdict == (YES,) for verdict in verdicts.values()):
+        number_of, verdicts = reader.verdicts(((field, False),))
+        if all(verdict == (YES,) for verdict in verdicts):
             return None
-        by_shape = np.zeros(len(self.index.guards.shapes), np.bool_)
-        by_shape[[shape for shape, verdict in verdicts.items() if verdict == (YES,)]] = True
-        return by_shape[self.index.guards.shape[self.index.guard[slots]]]
+        readable = np.array([verdict == (YES,) for verdict in verdicts] + [False])
+        return readable[number_of[self.index.guards.shape[self.index.guard[slots]]]]
 
     def _key(
         self, key: Sort, slots: Slots, readable: NDArray[np.bool_] | None, pivot: tuple[int, Json] | None

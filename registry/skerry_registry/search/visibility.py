@@ -31,6 +31,9 @@ PERMITS = 200_000
 OPEN = frozenset({"thingId", "_namespace", "_revision", "_created", "_modified"})
 """What everybody sees who sees anything of a thing."""
 
+USES = 32
+"""Sets of fields for which what all shapes say is kept, per caller."""
+
 NO, YES, PARTLY = 0, 1, 2
 Use: TypeAlias = "tuple[Field, bool]"
 """A field, and whether all below it must be readable, too."""
@@ -47,7 +50,7 @@ class Reader:
         self._judged = 0
         self.permits: dict[int, Permits] = {}
         """Of the shapes under which anything may be read."""
-        self._uses: OrderedDict[Use, dict[int, int]] = OrderedDict()
+        self._verdicts: OrderedDict[tuple[Use, ...], tuple[NDArray[np.int32], list[tuple[int, ...]]]] = OrderedDict()
 
     @property
     def is_current(self) -> bool:
@@ -71,8 +74,7 @@ class Reader:
                 since = await turn(since)
         for number in [number for number in self.permits if shapes[number] is None]:
             del self.permits[number]
-            for verdicts in self._uses.values():
-                verdicts.pop(number, None)
+        self._verdicts.clear()
 
     def _plain(self, shape: Shape) -> Permits | None:
         """The rights that a text alone gives."""
@@ -88,23 +90,20 @@ class Reader:
             lambda: rights.permits(None, shape.policy_id, self._subjects, shape.namespace)
         )
 
-    def verdicts(self, uses: Iterable[Use]) -> dict[int, tuple[int, ...]]:
-        """For each shape that lets anything be read, what it says of the uses."""
-        columns = [self._of(use) for use in uses]
-        return {number: tuple(column[number] for column in columns) for number in self.permits}
-
-    def _of(self, use: Use) -> dict[int, int]:
-        known = self._uses.get(use)
+    def verdicts(self, uses: tuple[Use, ...]) -> tuple[NDArray[np.int32], list[tuple[int, ...]]]:
+        """What the shapes say of the uses: the different verdicts, and which of them each shape gives (-1: nothing is seen)."""
+        known = self._verdicts.get(uses)
         if known is None:
-            known = self._uses[use] = {}
-            if len(self._uses) > 100:
-                self._uses.popitem(last=False)
+            numbers: dict[tuple[int, ...], int] = {}
+            number_of = np.full(len(self._guards.shapes), -1, np.int32)
+            for shape, permits in self.permits.items():
+                verdict = tuple([_verdict(permits, *use) for use in uses])
+                number_of[shape] = numbers.setdefault(verdict, len(numbers))
+            known = self._verdicts[uses] = (number_of, list(numbers))
+            if len(self._verdicts) > USES:
+                self._verdicts.popitem(last=False)
         else:
-            self._uses.move_to_end(use)
-        if len(known) != len(self.permits):
-            for number, permits in self.permits.items():
-                if number not in known:
-                    known[number] = _verdict(permits, *use)
+            self._verdicts.move_to_end(uses)
         return known
 
 
@@ -141,30 +140,22 @@ class Views:
     def __init__(self, reader: Reader, predicate: Predicate | None, needed: Iterable[Field]) -> None:
         """`needed`: fields without which a thing does not count at all."""
         terms = [] if predicate is None else list(terms_of(predicate))
-        uses = list(dict.fromkeys([*map(_use, terms), *((field, False) for field in needed)]))
-        required = {place for place, use in enumerate(uses) if use[0] in set(needed)}
-        self.number_of = np.zeros(len(reader._guards.shapes), np.int32)  # noqa: SLF001 - of one piece
+        required = dict.fromkeys((field, False) for field in needed)
+        uses = tuple(dict.fromkeys([*required, *map(_use, terms)]))
+        number_of, verdicts = reader.verdicts(uses)
         self.predicates: list[Predicate | None] = [NEVER]
         self.partly: set[int] = set()
-        numbers: dict[tuple[int, ...], int] = {}
-        for shape, verdicts in reader.verdicts(uses).items():
-            number = numbers.get(verdicts)
-            if number is None:
-                if any(verdicts[place] != YES for place in required):
-                    number = 0
-                else:
-                    number = len(self.predicates)
-                    said = dict(zip(uses, verdicts, strict=True))
-                    whole = all(verdict == YES for verdict in verdicts)
-                    self.predicates.append(predicate if whole or predicate is None else _sure(predicate, said))
-                    if PARTLY in verdicts:
-                        self.partly.add(number)
-                numbers[verdicts] = number
-            self.number_of[shape] = number
-
-    def numbers(self, shapes: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The number of each shape's predicate."""
-        return self.number_of[shapes]
+        numbers = np.zeros(len(verdicts) + 1, np.int32)  # the last one is that of shapes which show nothing
+        for place, verdict in enumerate(verdicts):
+            if any(each != YES for each in verdict[: len(required)]):
+                continue
+            numbers[place] = len(self.predicates)
+            whole = predicate is None or all(each == YES for each in verdict)
+            said = dict(zip(uses, verdict, strict=True))
+            self.predicates.append(predicate if whole or predicate is None else _sure(predicate, said))
+            if PARTLY in verdict:
+                self.partly.add(int(numbers[place]))
+        self.number_of: NDArray[np.int32] = numbers[number_of]
 
 
 def _use(term: Term) -> Use:
