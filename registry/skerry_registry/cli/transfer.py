@@ -35,6 +35,14 @@ METADATA_MAX = 4_000
 NDJSON = {"content-type": "application/x-ndjson"}
 OnConflict: TypeAlias = Literal["overwrite", "skip", "fail"]
 
+
+class _Answered(Struct):
+    """What matters of most answers."""
+
+    status: int
+
+
+_answered = msgspec.json.Decoder(_Answered).decode
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -205,7 +213,7 @@ class _Importing:
             len(before) :
         ]
         for number, (row, line) in enumerate(zip(rows, answers, strict=False), first + 1):
-            self._note(number, row, _decode(line))
+            self._note(number, row, line)
         self.report.failed += len(rows) - len(answers)
 
     def _answers(self, path: str, body: bytes, headers: dict[str, str]) -> list[bytes]:
@@ -238,8 +246,8 @@ class _Importing:
             return row
         return {**row, "headers": {**row.get("headers", {}), "if-none-match": "*"}}
 
-    def _note(self, number: int, row: dict[str, Any], answer: dict[str, Any]) -> None:
-        status, report = answer["status"], self.report
+    def _note(self, number: int, row: dict[str, Any], line: bytes) -> None:
+        status, report = _answered(line).status, self.report
         if status < 300:
             if _is_policy(row):
                 report.policies += 1
@@ -250,7 +258,7 @@ class _Importing:
         else:
             report.failed += 1
             if report.failed <= TOLD:
-                value = answer.get("value")
+                value = _decode(line).get("value")
                 told = value.get("message", "") if isinstance(value, dict) else ""
                 text = f"line {number}: {_id(row)}: {status} {told}"
                 self._console.print(text, highlight=False, markup=False, soft_wrap=True)
