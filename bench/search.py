@@ -156,7 +156,7 @@ def requests(port: int, template: str, things: int, seconds: float) -> tuple[flo
     script = f"""{DONE}
 math.randomseed(1)
 function request()
-  return wrk.format("GET", ("{template}"):gsub("@", string.format("%06d", math.random(0, {things - 1}))), nil)
+  return wrk.format("GET", (("{template}"):gsub("@", string.format("%06d", math.random(0, {things - 1})))))
 end
 """
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
@@ -205,6 +205,9 @@ def over_http(folder: Path, things: int, rate: int, seconds: float) -> None:
     with server(folder, mqtt_port=mqtt, log_level="WARNING") as (port, process):
         print(f"server listens after {time.perf_counter() - begin:.2f} s")
         wait_for_port(mqtt)
+        requests(
+            port, "/api/2/search/things/count?filter=like(attributes/farm,%22*%22)", things, 15
+        )  # until the index is ready
         feeding = threading.Thread(target=publish, args=(mqtt, things, rate, ended))
         if rate:
             feeding.start()

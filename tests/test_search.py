@@ -254,3 +254,30 @@ def test_ids_keep_their_order_however_they_come():
     slots.drop("a:2")
     ids = sorted(slots.of)
     assert sorted(ids, key=lambda id_: slots.rank[slots.of[id_]]) == ids
+
+
+async def test_equality_asked_often_is_answered_without_looking_at_every_thing_and_still_lags_behind_nothing():
+    things = {f"a:T{n:02d}": {"attributes": {"farm": f"f{n % 10}", "n": n % 5}} for n in range(50)}
+    async with searching(things) as (registry, search):
+        await search.warm()
+        column = search.index.columns[("attributes", "farm")]
+        tasks = len(asyncio.all_tasks())
+        for _ in range(40):
+            assert len(await found(search, 'eq(attributes/farm,"f3")')) == 5
+            assert len(await found(search, "eq(attributes/n,3)")) == 10
+        assert len(asyncio.all_tasks()) <= tasks + 2
+        async with asyncio.timeout(5):
+            while column.places_of(parse('eq(attributes/farm,"f3")', 0)) is None:
+                await asyncio.sleep(0)
+        await write(registry, "a:T03", "f4", "attributes", "farm")
+        await write(registry, "a:T04", "f3", "attributes", "farm")
+        await write(registry, "a:T60", {"policyId": "a:P", "attributes": {"farm": "f3", "n": 3}})
+        await write(registry, "a:T13", None, verb="delete")
+        assert await found(search, 'eq(attributes/farm,"f3")') == ["a:T04", "a:T23", "a:T33", "a:T43", "a:T60"]
+        assert await found(search, 'and(eq(attributes/farm,"f3"),eq(attributes/n,3))') == [
+            "a:T23",
+            "a:T33",
+            "a:T43",
+            "a:T60",
+        ]
+        assert await found(search, 'eq(attributes/farm,"f4")') == ["a:T03", "a:T14", "a:T24", "a:T34", "a:T44"]

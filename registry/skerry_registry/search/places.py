@@ -9,8 +9,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skerry_registry.search.column import Column
-
 NUMBER = 4
 """The code of numbers in columns."""
 EAGER = 8
@@ -20,7 +18,7 @@ EAGER = 8
 class Places:
     """Slots in the order of their values as they were once, and those changed since.
 
-    Made when they are `wanted`: `begin`, then `sort` (in any thread), then `take`.
+    Made when they are `wanted`: `begin`, then sort a copy (in any thread), then `take`.
     """
 
     def __init__(self) -> None:
@@ -28,6 +26,7 @@ class Places:
         self.following = False
         self.changed: set[int] = set()
         self._sorted: Sorted | None = None
+        self._begun = 0
         self._asked = 0
         self._dropped = 0
 
@@ -37,16 +36,17 @@ class Places:
         self.following = False
         self.changed = set()
 
-    def begin(self, column: Column) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """What to sort; from now on changes are noted."""
+    def begin(self) -> int:
+        """They will be sorted soon: from now on changes are noted. Answers what `take` wants to know."""
         self.wanted = False
+        self._begun += 1
         self.following = True
         self.changed = set()
-        return column.codes.copy(), column.numbers.copy()
+        return self._begun
 
-    def take(self, found: Sorted) -> None:
-        """Use it, unless it was given up meanwhile."""
-        if self.following:
+    def take(self, found: Sorted, begun: int) -> None:
+        """Use what was sorted, unless it was given up meanwhile."""
+        if self.following and begun == self._begun:
             self._sorted = found
 
     def find(self, total: int, code: int, number: float | None) -> NDArray[np.int64] | None:

@@ -102,7 +102,7 @@ class Search:
         Only what the caller may read counts: terms over other fields neither hold nor fail, keys over them are missing.
         `namespaces`: only things of these (None: of all). `after` belongs to the same `sort`. Raises QueryTimeExceeded.
         """
-        sort = _needed(sort)
+        sort = needed(sort)
         async with self._columns(predicate, [key.field for key in sort]) as until:
             reader, slots = await self._matching(subjects, predicate, namespaces, (), until)
             return self._page(reader, slots, sort, after, skip, size)
@@ -168,7 +168,7 @@ class Search:
                 self.index.columns.unpin(columns)
                 for column in columns:
                     if column.places.wanted:
-                        self._spawn(_sort(column))
+                        self._spawn(_sort(column, column.places.begin()))
         finally:
             self.index.slots.leave()
 
@@ -357,13 +357,12 @@ class Search:
         return order.told(self.index.columns[key.field], slot, readable=readable, descending=key.descending)
 
 
-async def _sort(column: Column) -> None:
+async def _sort(column: Column, begun: int) -> None:
     """Make places by value."""
-    codes, numbers = column.places.begin(column)
-    column.places.take(await asyncio.to_thread(Sorted, codes, numbers))
+    column.places.take(await asyncio.to_thread(Sorted, column.codes.copy(), column.numbers.copy()), begun)
 
 
-def _needed(sort: Sequence[Sort]) -> Sequence[Sort]:
+def needed(sort: Sequence[Sort]) -> Sequence[Sort]:
     """The keys that matter: none behind the id, and the ascending id stands at the end anyway."""
     for place, key in enumerate(sort):
         if key.field == ID:
