@@ -267,7 +267,7 @@ async def test_equality_asked_often_is_answered_without_looking_at_every_thing_a
             assert len(await found(search, "eq(attributes/n,3)")) == 10
         assert len(asyncio.all_tasks()) <= tasks + 2
         async with asyncio.timeout(5):
-            while column.places_of(parse('eq(attributes/farm,"f3")', 0)) is None:
+            while column.places_of(parse('eq(attributes/farm,"f3")', 0)) is None:  # noqa: ASYNC110 - the thread tells nobody but the column
                 await asyncio.sleep(0)
         await write(registry, "a:T03", "f4", "attributes", "farm")
         await write(registry, "a:T04", "f3", "attributes", "farm")
