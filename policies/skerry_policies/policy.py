@@ -170,13 +170,13 @@ def _create(
     if command.path or command.verb == "delete":
         raise parts.PolicyNotAccessible(policy_id=held.id)
     after: dict[str, Any] = command.value  # type: ignore[assignment]  # `checked` has made it an object
-    references.check(after)
-    if terms.lockout_prevention:
-        lockout.check(after)
     if command.headers.get("allow-policy-lockout") != "true":
         permits = compile_permits(after, command.subjects) if permits_of is None else permits_of(after)
         if not permits.may("policy", (), "WRITE"):
             raise PolicyNotCreatable(policy_id=held.id)
+    references.check(after)
+    if terms.lockout_prevention:
+        lockout.check(after)
     _check_size(after, terms)
     return _decision(held, command, now, created=True)
 

@@ -14,7 +14,6 @@ from skerry.ids import check_policy_id, check_thing_id, split_id
 from skerry.things import ThingNotAccessible
 from skerry.values import JsonInvalid, name
 from skerry_policies import policy
-from skerry_policies.lockout import PolicyLocked
 from skerry_policies.parts import PolicyNotAccessible
 
 if TYPE_CHECKING:
@@ -116,6 +115,8 @@ class Birth(Struct, frozen=True, kw_only=True):
 
     policy_id: str
     document: dict[str, Any] | None
+    inline: bool = False
+    """Whether the creator wrote the document; he is told more strictly of its faults."""
 
 
 def plan(
@@ -153,7 +154,7 @@ def plan(
         document = policy.implicit(policy_id, command.subjects[0])
     if not isinstance(policy_id, str) or held_of("policy", policy_id).document is not None:
         raise ThingNotCreatable(thing_id=thing_id, policy_id=policy_id)
-    return Birth(policy_id=policy_id, document=document)
+    return Birth(policy_id=policy_id, document=document, inline=inline is not None)
 
 
 def _copy(source: Any, policy_id: str, held_of: Callable[[Kind, str], Held], permits_of: PermitsOf) -> dict[str, Any]:
@@ -193,7 +194,7 @@ def _refer(text: str, held_of: Callable[[Kind, str], Held], permits_of: PermitsO
 def refused(thing_id: str, error: SkerryError) -> SkerryError:
     """The error that answers the creation of a thing whose policy is refused with this one."""
     row = _NOT_MADE.get(error.status)
-    if row is not None and not isinstance(error, PolicyLocked):
+    if row is not None:
         return row(thing_id=thing_id, problem=error.text)
     return PolicyRefused(thing_id=thing_id, problem=error.text)
 

@@ -16,6 +16,7 @@ from skerry.rql.predicate import Compare
 from skerry.values import JsonInvalid
 from skerry_policies import explain, lockout, references
 from skerry_policies.document import check as checked_policy
+from skerry_policies.document import resource_key
 from skerry_policies.effective import EffectiveEntry, EffectivePolicy, matches
 from skerry_policies.explain import Explanation, Right
 from skerry_registry.asking import Asker, Asking
@@ -110,12 +111,12 @@ class Inquiries:
     async def check(self, asker: Asker, checks: Mapping[str, PermissionCheck]) -> dict[str, bool]:
         """Whether the caller has the permissions of each check on its resource and all below; no such entity: false.
 
-        Raises JsonInvalid, ThingIdInvalid and PolicyIdInvalid for a check that makes no sense.
+        Raises JsonInvalid, PolicyInvalid, PointerInvalid, ThingIdInvalid and PolicyIdInvalid for a check that makes no sense.
         """
         of_things: dict[str, None] = {}
         of_policies: dict[str, None] = {}
         for name, check in checks.items():
-            kind, _ = explain.split(check.resource)
+            kind, _ = explain.split(resource_key(f"/{name}/resource", check.resource))
             if kind not in TYPES:
                 raise JsonInvalid(at=f"/{name}/resource", problem=f"'{kind}' is none of {', '.join(TYPES)}")
             if not check.has_permissions:
@@ -139,7 +140,7 @@ class Inquiries:
             key = (policy_id, None if of_policy else split_id(check.entity_id)[0])
             if key not in known:
                 known[key] = await self._permits(key[0], asker.subjects, key[1])
-            answers[name] = explain.holds_all(known[key], check.resource, check.has_permissions)
+            answers[name] = explain.holds_all(known[key], resource_key("", check.resource), check.has_permissions)
         return answers
 
     async def explain(self, asker: Asker, policy_id: str, question: Question) -> Explanation:

@@ -11,11 +11,11 @@ from skerry.errors import SkerryError
 from skerry.preconditions import CONDITIONAL
 from skerry.signals import Command
 from skerry.values import JsonFieldMissing, JsonInvalid, JsonKeyInvalid
-from skerry_policies import actions, parts, policy
+from skerry_policies import actions, lockout, parts, policy
 from skerry_policies.enforcer import compile_permits
 from skerry_policies.imports import ImportInvalid
 from skerry_registry import importing, policy_view
-from skerry_registry.creation import refused
+from skerry_registry.creation import PolicyRefused, refused
 
 if TYPE_CHECKING:
     from skerry.signals import Decision, Held, Micros, Response
@@ -96,8 +96,12 @@ class PolicyChanges:
         )
         try:
             making = policy.checked(making, now, self._terms)
+            if birth.inline and self._terms.lockout_prevention:
+                lockout.check(making.value)  # type: ignore[arg-type]  # `checked` has made it an object
         except (JsonInvalid, JsonFieldMissing, JsonKeyInvalid) as error:
             raise refused(command.id, error) from error
+        except lockout.PolicyLocked as error:
+            raise PolicyRefused(thing_id=command.id, problem=error.text) from error
         try:
             return self._change(run, held, making, now)
         except SkerryError as error:

@@ -253,11 +253,13 @@ BIRTHS = [
 
 ACKS = [
     Case("PUT", "/attributes/n?response-required=false", 202, body=1),
-    Case("PUT", "/features/none/properties/a?response-required=false", 202, body=1),
+    Case("PUT", "/features/none/properties/a?response-required=false", 404, "things:feature.notfound", body=1),
     Case("PUT", "/attributes/n?response-required=maybe", 400, "header.invalid", body=1),
     Case("PUT", "/attributes/n?timeout=0", 202, body=1),
     Case("PUT", "/features/none/properties/a?timeout=0", 404, "things:feature.notfound", body=1),
+    Case("PUT", "/attributes/n?timeout=0&response-required=true", 400, "header.invalid", body=1),
     Case("PUT", "/attributes/n?timeout=0&requested-acks=twin-persisted", 400, "header.invalid", body=1),
+    Case("PUT", "/attributes/n?requested-acks=live-response&timeout=50ms", 201, body=1, value=1),
     Case("PUT", "/attributes/n?response-required=false&timeout=0&requested-acks=twin-persisted", 400, body=1),
     Case("PUT", "/attributes/n?response-required=false&requested-acks=twin-persisted", 202, body=1),
     Case("PUT", "/attributes/n?requested-acks=twin-persisted", 201, body=1, value=1),

@@ -59,6 +59,7 @@ async def test_many_questions_are_answered_at_once(clients):
         "read": check("thing:/attributes/a", "a:t", "READ"),
         "write": check("thing:/attributes/a", "a:t", "READ", "WRITE"),
         "one": check("thing:/features/f/properties/x", "a:t", "WRITE"),
+        "slashless": check("thing:features/f/properties/x", "a:t", "WRITE"),
         "above": check("thing:/features/f", "a:t", "WRITE"),
         "send": check("message:/inbox/messages/x", "a:t", "WRITE"),
         "policy": check("policy:/entries/other", "a:p", "READ"),
@@ -68,7 +69,7 @@ async def test_many_questions_are_answered_at_once(clients):
     }
     answer = await eve.post("/api/2/checkPermissions", json=asked)
     assert answer.status_code == 200
-    assert [name for name, held in answer.json().items() if held] == ["read", "one", "policy"]
+    assert [name for name, held in answer.json().items() if held] == ["read", "one", "slashless", "policy"]
     assert list(answer.json()) == list(asked)
     mine = (await ditto.post("/api/2/checkPermissions", json=asked)).json()
     assert [name for name, held in mine.items() if not held] == ["missing", "nothing"]
@@ -83,6 +84,7 @@ async def test_many_questions_are_answered_at_once(clients):
         ({"a": 1}, "json.invalid"),
         ({"a": {"resource": "thing:/"}}, "json.field.missing"),
         ({"a": check("car:/", "a:t", "READ")}, "json.invalid"),
+        ({"a": check("attributes", "a:t", "READ")}, "json.invalid"),
         ({"a": check("thing:/", "a:t")}, "json.invalid"),
         ({"a": check("thing:/", "t", "READ")}, "things:id.invalid"),
         ({"a": check("policy:/", "t", "READ")}, "policies:id.invalid"),

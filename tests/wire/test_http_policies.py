@@ -134,6 +134,8 @@ async def test_a_part_s_own_rights_are_asked(server, ditto):
 async def test_the_waiting_of_things_holds_for_policies(ditto):
     answer = await ditto.put(P, json=BODY, headers={"response-required": "false"})
     assert answer.status_code == 202
+    answer = await ditto.put(P, json=BODY, headers={"requested-acks": "nobody-gives-it"})
+    assert answer.status_code == 204  # policies know no acknowledgements
     answer = await ditto.put(P, json=BODY, headers={"timeout": "soon"})
     assert answer.json()["error"] == "timeout.invalid"
 

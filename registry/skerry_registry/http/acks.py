@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from skerry import headers
-from skerry.errors import SkerryError
 from skerry.headers import HeaderInvalid
 from skerry.signals import Response
 from skerry_registry.http.answer import VERSION, Answer, of_json, of_response
@@ -21,6 +20,8 @@ PATIENCE = 3.0
 PERSISTED = "twin-persisted"
 SEARCH = "search-persisted"
 OURS = {PERSISTED, SEARCH}
+LIVE = "live-response"
+"""The acknowledgement of the live channel: on the twin's it is not waited for."""
 ASKING = ("timeout", "response-required", "requested-acks")
 
 
@@ -35,16 +36,19 @@ class Wish(NamedTuple):
 USUAL = Wish()
 
 
-def wish_of(ditto: dict[str, str], *, query: bool) -> Wish:
-    """Read the wish from the headers. Raises the errors of headers that make no sense (alone or together)."""
+def wish_of(ditto: dict[str, str], *, query: bool, acknowledged: bool = True) -> Wish:
+    """Read the wish from the headers. Raises the errors of headers that make no sense (alone or together).
+
+    Not `acknowledged`: what is asked knows no acknowledgements, the labels are checked and that is all.
+    """
     if not any(name in ditto for name in ASKING):
         return USUAL
     timeout = headers.timeout(ditto.get("timeout"), TIMEOUT)
-    labels = headers.requested_acks(ditto.get("requested-acks"))
-    if query:
+    labels = tuple(label for label in headers.requested_acks(ditto.get("requested-acks")) if label != LIVE)
+    if query or not acknowledged:
         labels = ()
     answer = query or headers.response_required(ditto)
-    if timeout == 0 and (query or labels):
+    if timeout == 0 and (labels or query or (answer and "response-required" in ditto)):
         raise HeaderInvalid(
             name="timeout",
             value=ditto.get("timeout", ""),
@@ -55,9 +59,7 @@ def wish_of(ditto: dict[str, str], *, query: bool) -> Wish:
 
 async def settle(handling: Awaitable[Response], wish: Wish, location: str) -> Answer:
     """Carry the command out and tell what was asked for. Raises what the command raises, CommandTimeout."""
-    if not wish.answer and not wish.labels:
-        return await _unanswered(handling)
-    if wish.timeout == 0:
+    if wish.timeout == 0 or not (wish.answer or wish.labels):
         return await _accepted(handling)
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -74,16 +76,8 @@ async def settle(handling: Awaitable[Response], wish: Wish, location: str) -> An
     return _acknowledged(response, wish, location)
 
 
-async def _unanswered(handling: Awaitable[Response]) -> Answer:
-    """202 whatever comes of it, as Ditto has it; a short wait keeps a flood of such commands bounded."""
-    try:
-        return await _accepted(handling)
-    except SkerryError:
-        return Answer(202)
-
-
 async def _accepted(handling: Awaitable[Response]) -> Answer:
-    """202, but for an error that shows itself soon."""
+    """202, but for an error that shows itself soon (Ditto keeps it back no longer since 3.9)."""
     try:
         async with asyncio.timeout(PATIENCE):
             await handling

@@ -59,7 +59,7 @@ class Exchange:
         """Have the command carried out; `path` is where what it makes will be. Raises SkerryError."""
         if request.reach is not None:
             request.reach.check(command.kind, command.id)
-        wish = wish_of(request.ditto, query=command.verb == "retrieve")
+        wish = wish_of(request.ditto, query=command.verb == "retrieve", acknowledged=command.kind == "thing")
         path = path if path.endswith(b":/") else path.removesuffix(b"/")
         try:
             if wish is USUAL:
