@@ -76,9 +76,10 @@ class Sorted:
 
     def find(self, code: int, number: float | None) -> NDArray[np.int64]:
         """The slots with this code and number."""
-        first = int(np.searchsorted(self._codes, code))
+        wanted_code = np.int32(code)  # of the array's own type: else all of it would be converted, every time
+        first = int(np.searchsorted(self._codes, wanted_code))
         if number is None:
-            last = int(np.searchsorted(self._codes, code, "right"))
+            last = int(np.searchsorted(self._codes, wanted_code, "right"))
         else:
             wanted = as_float(number)
             last = first + int(np.searchsorted(self._numbers, wanted, "right"))
