@@ -145,7 +145,7 @@ def said(predicate: Any, held: Held, permits: Any) -> bool | None:
     if field[:2] == ("features", "*"):
         if permits.may("thing", ("features",), "READ"):
             return matches(predicate, lookup_in(held))
-        if not permits.may_partly("thing", ("features",), "READ"):
+        if not permits.may_partly("thing", ("features",), "READ") or (whole and len(field) == 2):
             return None
         features = held.document.get("features") or {}
         kept = {name: f for name, f in features.items() if readable(permits, ("features", name, *field[2:]), whole)}

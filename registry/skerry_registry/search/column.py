@@ -347,8 +347,7 @@ def _test_of_texts(term: Term) -> Callable[[str], bool]:
     if isinstance(term, Compare):
         wanted: Any = term.value
         if term.operator in {"like", "ilike"}:
-            fits = evaluate.like(str(wanted), ignoring_case=term.operator == "ilike").fullmatch
-            return lambda text: fits(text) is not None
+            return evaluate.like(str(wanted), ignoring_case=term.operator == "ilike").fullmatch
         if type(wanted) is not str:
             return lambda _: term.operator == "ne"
         return partial(_ORDER[term.operator], wanted)

@@ -170,6 +170,8 @@ def _verdict(permits: Permits, field: Field, whole: bool) -> int:
     if field[:2] == ("features", "*"):
         if permits.may("thing", ("features",), "READ"):
             return YES
+        if whole and len(field) == 2:  # that there is no feature can only be said of all of them
+            return NO
         return PARTLY if permits.may_partly("thing", ("features",), "READ") else NO
     if field[0] == "_metadata":
         own = may_read(permits, field, whole=whole)
