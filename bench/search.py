@@ -111,7 +111,8 @@ def questions(search: Search, things: int) -> dict[str, Callable[[int], Awaitabl
         "three terms (50 %), sorted by a live value": lambda n: find(wide.format(n % 3_000), Sort(POWER)),
         "count of 10 %": lambda _: search.count(USER, parse('like(attributes/farm,"farm1?")', now())),
         "like on distinct texts, each time another": lambda n: find(f'like(attributes/name,"*{n % 1000:03d}")'),
-        "like on a property never asked for before": lambda n: find(f'like(features/scada/properties/status,"*{n}*")'),
+        "like on a text of a feature": lambda n: find(f'like(features/scada/properties/status,"*{n}*")'),
+        "a number never asked for before": lambda n: find(f"eq(features/scada/properties/value40,{n})"),
         "groups of 100 farms, mean and percentile": lambda _: search.aggregate(
             USER, by=[("attributes", "farm")], metrics=figures
         ),

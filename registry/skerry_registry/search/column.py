@@ -40,6 +40,8 @@ _PLAIN: dict[int, list[Json]] = {
 }
 EXACT = 1 << 53
 """Whole numbers up to this are floats, too."""
+PREPARED = 500_000
+"""Characters of values that are judged at a time."""
 VERDICTS = 64
 """Terms of which a column remembers what they say of its values."""
 
@@ -227,10 +229,11 @@ class Column:
         return self._verdict(term)[codes]
 
     def prepare(self, term: Term, upto: int) -> bool:
-        """Judge about so many values more; False when nothing is left to judge."""
+        """Judge about so many values more, fewer of long ones; False when nothing is left to judge."""
         if (type(term) is Compare and term.operator == "eq") or type(term) in {Exists, Empty}:
             return False
-        return self._judged(term).go_on(self, upto)
+        length = self._text_bytes // (1 + len(self._code_of))
+        return self._judged(term).go_on(self, max(1, min(upto, PREPARED // (1 + length))))
 
     def _verdict(self, term: Term) -> Mask:
         """By code: whether the term holds for the value (False for numbers, whose value the code does not tell, unless any does)."""

@@ -1,4 +1,4 @@
-"""Columns made before they are asked for: those that were asked for lately, and those of attributes that many things have."""
+"""Columns made before they are asked for: those that were asked for lately, and those of attributes and texts that many things have."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ SAMPLE = 500
 """Things that are looked at for what attributes there are."""
 ATTRIBUTES = 32
 """Attributes that columns are made of beforehand."""
+TEXTS = 16
+"""Texts in features that columns are made of beforehand: numbers there change too often for that."""
 COMMON = 0.02
 """The share of things that an attribute must be in."""
 REMEMBERED = 64
@@ -68,19 +70,25 @@ class Warmth:
             return []
 
     async def _common(self) -> list[Field]:
-        """Fields of scalar attributes, the most common first, as the first things have them."""
-        found = await self._store.scan([("attributes",)], 0, SAMPLE)
-        counts = Counter(
-            field for values in found.values[0] for value in values for field in _leaves(value, ("attributes",))
-        )
+        """Fields of scalar attributes and of texts in features, the most common first, as the first things have them."""
+        found = await self._store.scan([("attributes",), ("features",)], 0, SAMPLE)
         least = COMMON * len(found.ids)
-        return [field for field, count in counts.most_common(ATTRIBUTES) if count >= least]
+        attributes: Counter[Field] = Counter()
+        properties: Counter[Field] = Counter()
+        for values in found.values[0]:
+            attributes.update(field for value in values for field, _ in _leaves(value, ("attributes",)))
+        for values in found.values[1]:
+            properties.update(
+                field for value in values for field, leaf in _leaves(value, ("features",)) if isinstance(leaf, str)
+            )
+        common = [*attributes.most_common(ATTRIBUTES), *properties.most_common(TEXTS)]
+        return [field for field, count in common if count >= least]
 
 
-def _leaves(value: Json, field: Field) -> Iterator[Field]:
-    """The fields of scalars in a value."""
+def _leaves(value: Json, field: Field) -> Iterator[tuple[Field, Json]]:
+    """The scalars in a value, with their fields."""
     if isinstance(value, dict):
         for name, member in value.items():
             yield from _leaves(member, (*field, name))
     elif not isinstance(value, list):
-        yield field
+        yield field, value
