@@ -65,11 +65,12 @@ class Search:
         self._readers = Readers(self.index.guards, registry)
         self._warmth = Warmth(self.index, store, memory)
         self._loading: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._work: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         self._loading = asyncio.get_running_loop().create_task(self.index.load(), name="search index")
-        self._spawn(self.warm())
+        self._warming = self._spawn(self._warm())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -134,11 +135,12 @@ class Search:
             _, slots = await self._matching(subjects, predicate, namespaces, fields, until)
             return aggregate.groups(self.index, slots, by, metrics, limit)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do something in the background."""
         task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._work.discard(task)
@@ -146,7 +148,11 @@ class Search:
             log.warning("search index not prepared", extra={"reason": str(error)})
 
     async def warm(self) -> None:
-        """Have columns ready that will probably be asked for; happens by itself after the start."""
+        """Until the columns are ready that will probably be asked for; searches do not wait for them."""
+        if self._warming is not None:
+            await asyncio.wait({self._warming})
+
+    async def _warm(self) -> None:
         await self.ready()
         await self._warmth.warm()
 
