@@ -65,6 +65,19 @@ def test_a_chain_without_end_is_refused_and_a_short_cycle_is_cut():
     assert "imported-d:b-b" in labels(cycle)
 
 
+def test_ways_that_multiply_are_refused_before_they_take_long():
+    deep = 8
+    tree: dict[str, Any] = {
+        "d:a": policy({f"d:1-{n}": {"transitiveImports": [f"d:2-{m}" for m in range(10)]} for n in range(10)})
+    }
+    for level in range(1, deep):
+        through = {"transitiveImports": [f"d:{level + 2}-{n}" for n in range(10)]}
+        for number in range(10):
+            tree[f"d:{level}-{number}"] = policy({f"d:{level + 1}-{n}": through for n in range(10)}, o=entry("s:1"))
+    with pytest.raises(imports.ImportInvalid, match="too much"):
+        resolved(tree)
+
+
 def test_a_reference_adds_what_its_target_has_and_allows():
     template = entry("s:t", R, allowedAdditions=["subjects"], namespaces=["n"])
     referring = {

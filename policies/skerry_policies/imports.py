@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from skerry.errors import SkerryError
 from skerry_policies import effective
@@ -21,6 +21,9 @@ DEPTH = 10
 
 LIMIT = 10
 """Imports that a policy may have."""
+
+EFFORT = 20_000
+"""Imports that are followed and entries that they bring, counted on each way: ways branch, and multiply with every import."""
 
 
 class ImportInvalid(SkerryError):
@@ -60,12 +63,19 @@ def resolve(policy_id: str, document: dict[str, Any], load: Load, roots: Sequenc
     return EffectivePolicy(policy_id, tuple(_first_of_each(entries)), documents)
 
 
+class _Effort(Struct):
+    """What was followed and brought so far, on all ways together."""
+
+    spent: int = 0
+
+
 class _Chain(Struct, frozen=True):
     """The imports followed so far: how many transitive ones, and to which policies."""
 
     load: Load
     depth: int = 0
     visited: frozenset[str] = frozenset()
+    effort: _Effort = field(default_factory=_Effort)
 
     def entries(
         self, policy_id: str, document: dict[str, Any], only: Sequence[str] | None = None
@@ -76,10 +86,12 @@ class _Chain(Struct, frozen=True):
             if only is None or imported in only:
                 found = self.load(imported)
                 if found is not None:
-                    entries.extend(self._imported(imported, found, facts or {}))
+                    entries.extend(self._imported(policy_id, imported, found, facts or {}))
         return _with_references(document, entries)
 
-    def _imported(self, imported: str, document: dict[str, Any], facts: Mapping[str, Any]) -> Iterable[EffectiveEntry]:
+    def _imported(
+        self, policy_id: str, imported: str, document: dict[str, Any], facts: Mapping[str, Any]
+    ) -> Iterable[EffectiveEntry]:
         """What an import brings, under new labels."""
         through = facts.get("transitiveImports") or ()
         if through and self.depth >= DEPTH:
@@ -87,9 +99,17 @@ class _Chain(Struct, frozen=True):
                 imported=through[0], policy_id=imported, problem="the chain of transitive imports is too long"
             )
         fresh = frozenset(through) - self.visited
-        further = _Chain(self.load, self.depth + 1, self.visited | fresh)
+        further = _Chain(self.load, self.depth + 1, self.visited | fresh, self.effort)
         wanted = facts.get("entries") or ()
-        for entry in further.entries(imported, document, tuple(fresh)):
+        found = further.entries(imported, document, tuple(fresh))
+        self.effort.spent += 1 + len(found)
+        if self.effort.spent > EFFORT:
+            raise ImportInvalid(
+                imported=imported,
+                policy_id=policy_id,
+                problem="with all that is imported through it, it brings too much",
+            )
+        for entry in found:
             importable = entry.entry.get("importable", "implicit")
             if importable == "implicit" or (importable == "explicit" and entry.label in wanted):
                 kept = {key: value for key, value in entry.entry.items() if key != "references"}

@@ -65,7 +65,7 @@ class Rights:
         limit: int = 40_000,
         size_limit: int = 500_000,
     ) -> None:
-        """`roots`: namespace pattern -> root policies; `size_limit`: nodes of all compiled rights together."""
+        """`roots`: namespace pattern -> root policies; `size_limit`: nodes of all compiled rights together, and entries of all sets."""
         self._heads = heads
         self._clock = clock
         self._roots = _by_precedence(roots or {})
@@ -74,6 +74,7 @@ class Rights:
         self._size = 0
         self._kept: dict[tuple[Any, ...], _Kept] = {}
         self._sets: dict[str, EffectivePolicy] = {}
+        self._set_size = 0
         self._importers: dict[str, set[str]] = {}
         self._alike: dict[tuple[tuple[str, Path, str, bool], ...], Permits] = {}
 
@@ -212,14 +213,15 @@ class Rights:
         if lacking:
             raise Lacking(lacking)
         self._relate(policy_id, [other for other in whole.documents if other != policy_id], known)
-        if len(self._sets) >= self._limit:
-            del self._sets[next(iter(self._sets))]
-        self._sets[policy_id] = whole
+        self._keep_set(policy_id, whole)
         return whole
 
     def _relate(self, policy_id: str, others: Sequence[str], known: EffectivePolicy | None = None) -> None:
         """Remember upon which others a policy rests, and forget those it rested upon before."""
-        before = known if known is not None else self._sets.pop(policy_id, None)
+        before = known
+        if known is None and (gone := self._sets.pop(policy_id, None)) is not None:
+            self._set_size -= len(gone.entries)
+            before = gone
         if before is not None:
             for other in before.documents:
                 importers = self._importers.get(other)
@@ -239,6 +241,14 @@ class Rights:
             root for pattern, roots in self._roots if pattern == "*" or matches((pattern,), namespace) for root in roots
         )
         return tuple(dict.fromkeys(root for root in found if root != policy_id))
+
+    def _keep_set(self, policy_id: str, whole: EffectivePolicy) -> None:
+        """Remember a policy's set, and make room: one that imports much is large."""
+        before = self._sets.pop(policy_id, None)
+        self._set_size += len(whole.entries) - (0 if before is None else len(before.entries))
+        while self._sets and (len(self._sets) >= self._limit or self._set_size > self._size_limit):
+            self._set_size -= len(self._sets.pop(next(iter(self._sets))).entries)
+        self._sets[policy_id] = whole
 
     def _keep(self, key: tuple[Any, ...], kept: _Kept) -> None:
         """Take compiled rights in, and make room."""
