@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from time import process_time
 from typing import Any
 
 import pytest
@@ -347,11 +348,36 @@ def _plainly(pattern: str, text: str) -> bool:
 
 @given(st.text("ab*?", max_size=9), st.text("ab\n.", max_size=9))
 def test_like_is_what_its_wildcards_say(pattern: str, text: str) -> None:
-    assert (like(pattern, ignoring_case=False).fullmatch(text) is not None) == _plainly(pattern, text)
+    assert like(pattern, ignoring_case=False).fullmatch(text) == _plainly(pattern, text)
 
 
 def test_no_pattern_takes_long() -> None:
-    assert like("*a" * 500 + "*b", ignoring_case=True).fullmatch("a" * 5_000) is None
+    assert not like("*a" * 500 + "*b", ignoring_case=True).fullmatch("a" * 5_000)
+    text = "a" * 1_000_000
+    for ignoring_case in (False, True):
+        before = process_time()
+        assert not like(f"*{'a' * 500_000}b*", ignoring_case=ignoring_case).fullmatch(text)
+        assert process_time() - before < 2, "about as long as the text, not as the text times the pattern"
+
+
+def test_a_pattern_with_question_marks_is_short_between_asterisks() -> None:
+    with pytest.raises(RqlInvalid, match="question marks"):
+        parse(f"like(attributes/x,'*{'?a' * 100}*')", NOW)
+    assert parse(f"like(attributes/x,'{'?' * 1_000}*{'a' * 1_000}')", NOW)
+
+
+def test_case_is_passed_over_in_any_alphabet() -> None:
+    assert like("*STRASSE?", ignoring_case=True).fullmatch("Alte Strasse5")
+    assert like("ä?é", ignoring_case=True).fullmatch("ÄÖÉ")
+    assert not like("ß", ignoring_case=True).fullmatch("ss")
+
+
+def test_long_texts_count_for_more() -> None:
+    long = Held(kind="thing", id="a:b", document={"attributes": {"a": "x" * 100_000}})
+    one = "like(attributes/a,'*y*')"
+    assert not matches(parse(f"or({','.join([one] * 10)})", NOW), lookup_in(long))
+    with pytest.raises(RqlTooWide):
+        matches(parse(f"or({','.join([one] * 100)})", NOW), lookup_in(long))
 
 
 def test_no_expression_looks_at_everything_again_and_again() -> None:

@@ -25,6 +25,8 @@ An array on the way is entered: what its members have at the field stands togeth
 
 EFFORT_LIMIT = 200_000
 """Comparisons that one evaluation over one thing may take, each element of an array counted."""
+STRIDE = 32
+"""Characters of a text that count as one more comparison."""
 
 
 class RqlTooWide(SkerryError):
@@ -113,13 +115,13 @@ def _ordered(compare: Callable[[Json, Json], bool]) -> Callable[[Json, Scalar], 
 def _like(value: Json, wanted: Scalar) -> bool:
     if type(value) is list:
         return any(_like(member, wanted) for member in value)
-    return type(value) is str and like(str(wanted), ignoring_case=False).fullmatch(value) is not None
+    return type(value) is str and like(str(wanted), ignoring_case=False).fullmatch(value)
 
 
 def _ilike(value: Json, wanted: Scalar) -> bool:
     if type(value) is list:
         return any(_ilike(member, wanted) for member in value)
-    return type(value) is str and like(str(wanted), ignoring_case=True).fullmatch(value) is not None
+    return type(value) is str and like(str(wanted), ignoring_case=True).fullmatch(value)
 
 
 _TESTS: dict[str, Callable[[Json, Scalar], bool]] = {
@@ -134,16 +136,77 @@ _TESTS: dict[str, Callable[[Json, Scalar], bool]] = {
 }
 
 
-@lru_cache(maxsize=1_024)
-def like(pattern: str, *, ignoring_case: bool) -> re.Pattern[str]:
-    """The regular expression (for fullmatch) of a `like` pattern; no pattern makes it take more than length times length.
+class Like:
+    """A `like` pattern: `*` any characters, `?` one, anchored; costs about as much as the text is long.
 
     Each asterisk stands for as little as the text behind it allows, and is not reconsidered, save the last.
     """
-    first, *rest = ["".join("." if sign == "?" else re.escape(sign) for sign in part) for part in pattern.split("*")]
-    middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
-    tail = f".*{rest[-1]}" if rest else ""
-    return re.compile(first + middle + tail, re.DOTALL | (re.IGNORECASE if ignoring_case else 0))
+
+    __slots__ = ("_first", "_fold", "_last", "_least", "_middle")
+
+    def __init__(self, pattern: str, *, ignoring_case: bool) -> None:
+        self._fold = _folded if ignoring_case else None
+        parts = (_folded(pattern) if ignoring_case else pattern).split("*")
+        self._least = sum(map(len, parts))
+        self._first = _Part(parts[0])
+        self._middle = [_Part(part) for part in parts[1:-1] if part]
+        self._last = _Part(parts[-1]) if len(parts) > 1 else None
+
+    def fullmatch(self, text: str) -> bool:
+        """Whether the pattern takes the whole text."""
+        if self._fold is not None:
+            text = self._fold(text)
+        first, last = self._first, self._last
+        if last is None:
+            return len(text) == self._least and first.stands(text, 0)
+        if len(text) < self._least or not first.stands(text, 0):
+            return False
+        place, end = first.length, len(text) - last.length
+        for part in self._middle:
+            found = part.find(text, place, end)
+            if found < 0:
+                return False
+            place = found + part.length
+        return last.stands(text, end)
+
+
+class _Part:
+    """What stands between two asterisks."""
+
+    __slots__ = ("_expression", "_text", "length")
+
+    def __init__(self, text: str) -> None:
+        self.length = len(text)
+        self._text = text
+        self._expression = None
+        if "?" in text:
+            self._expression = re.compile("".join("." if sign == "?" else re.escape(sign) for sign in text), re.DOTALL)
+
+    def stands(self, text: str, place: int) -> bool:
+        """Whether it stands there."""
+        if self._expression is None:
+            return text.startswith(self._text, place)
+        return self._expression.match(text, place) is not None
+
+    def find(self, text: str, place: int, end: int) -> int:
+        """Where it stands first; -1 for nowhere."""
+        if self._expression is None:
+            return text.find(self._text, place, end)
+        found = self._expression.search(text, place, end)
+        return -1 if found is None else found.start()
+
+
+def _folded(text: str) -> str:
+    """The text in one case, sign by sign."""
+    if text.isascii():
+        return text.lower()
+    return "".join(next((form for form in (sign.casefold(), sign.lower()) if len(form) == 1), sign) for sign in text)
+
+
+@lru_cache(maxsize=1_024)
+def like(pattern: str, *, ignoring_case: bool) -> Like:
+    """A `like` pattern made ready."""
+    return Like(pattern, ignoring_case=ignoring_case)
 
 
 def lookup_in(held: Held) -> ValueOf:
@@ -168,8 +231,10 @@ def lookup_in(held: Held) -> ValueOf:
 
 
 def _places(value: Json) -> int:
-    """How many values there are to compare."""
-    return 1 + sum(map(_places, value)) if type(value) is list else 1
+    """How many values there are to compare; long texts count for more, as looking through them takes long."""
+    if type(value) is list:
+        return 1 + sum(map(_places, value))
+    return 1 + len(value) // STRIDE if type(value) is str else 1
 
 
 def _values(held: Held, document: dict[str, Json], field: Field) -> Sequence[Json]:

@@ -21,6 +21,8 @@ SIZE_LIMIT = 65_536
 """Characters of an expression."""
 DEPTH_LIMIT = 64
 """Levels of and, or and not."""
+PATTERN_LIMIT = 100
+"""Characters of a pattern between two asterisks, with question marks among them: each is tried at each place of a text."""
 SHORT = 1_000
 """Characters of expressions that are worth remembering."""
 
@@ -152,6 +154,13 @@ class _Reading:
         value = values[0]
         if word in {"like", "ilike"} and not isinstance(value, str):
             self.fail(f"{word} takes a text in quotes", at, sound=True)
+        if word in {"like", "ilike"} and any(_is_slow(part) for part in str(value).split("*")):
+            self.fail(
+                f"a pattern has at most {PATTERN_LIMIT} characters between two asterisks where question marks are "
+                "among them",
+                at,
+                sound=True,
+            )
         return Compare(cast("Operator", word), field, value)
 
     def field(self, *, alone: bool) -> Field:
@@ -258,6 +267,11 @@ class _Reading:
         """Say what is wrong and where."""
         before, after = self.text[max(0, at - 30) : at], self.text[at : at + 30]
         raise RqlInvalid(position=at + 1, problem=problem, near=f"{before} ▸{after or ' (the end)'}", sound=sound)
+
+
+def _is_slow(part: str) -> bool:
+    """Whether looking for a part of a pattern takes its length times that of the text."""
+    return len(part) > PATTERN_LIMIT and "?" in part and not set(part) <= {"?"}
 
 
 def _is_field(path: list[str], *, alone: bool) -> bool:
