@@ -24,12 +24,10 @@ def decide(permits: Permits, held: Held, command: Command, now: Micros, limit: i
     Nor may it change metadata of what it may not write.
     """
     path, asked = command.path, command.headers
-    hidden = bool(path) and not permits.may("thing", path, "READ")
-    if hidden and asked:
-        for name in sorted(CONDITIONAL):
-            if asked.get(name, "*").strip() != "*":
-                raise _unseen(name, asked)
-        command = structs.replace(command, headers={name: text for name, text in asked.items() if name != "if-equal"})
+    blind = not permits.may("thing", path, "READ")
+    hidden = bool(path) and blind  # the ETag of a whole thing tells no values
+    if blind and asked:
+        command = _unequalled(command, hidden=hidden)
     try:
         decision = things.decide(held, command, now, limit)
     except PreconditionFailed as error:
@@ -44,6 +42,15 @@ def decide(permits: Permits, held: Held, command: Command, now: Micros, limit: i
     if hidden and command.verb == "merge":
         return structs.replace(decision, response=structs.replace(decision.response, etag=None))
     return decision
+
+
+def _unequalled(command: Command, *, hidden: bool) -> Command:
+    """The command without what would tell whether it changes anything. Raises PreconditionFailed where it compares."""
+    asked = command.headers
+    for name in sorted(CONDITIONAL) if hidden else ():
+        if asked.get(name, "*").strip() != "*":
+            raise _unseen(name, asked)
+    return structs.replace(command, headers={name: text for name, text in asked.items() if name != "if-equal"})
 
 
 def shown(permits: Permits | None, held: Held) -> Held | None:

@@ -74,6 +74,20 @@ async def test_a_writer_learns_nothing_of_what_he_cannot_read(clients):
     assert (await ditto.put(X, json=42, headers={"if-match": (await ditto.get(X)).headers["etag"]})).status_code == 204
 
 
+async def test_a_writer_of_the_whole_is_not_told_whether_his_guess_at_a_part_is_right(clients):
+    ditto, eve = clients
+    secret = {"thing:/": ["READ", "WRITE"], "thing:/attributes/secret": []}
+    rights = policy(**secret)
+    rights["entries"]["other"]["resources"]["thing:/attributes/secret"]["revoke"] = ["READ"]
+    thing = {"_policy": rights, "attributes": {"secret": "hunter2"}}
+    assert (await ditto.put("/api/2/things/a:c", json=thing)).status_code == 201
+    guess = {"attributes": {"secret": "hunter2"}}
+    for wish in ("skip", "skip-minimizing-merge"):
+        asked = {**MERGE, "if-equal": wish}
+        assert (await eve.patch("/api/2/things/a:c", json=guess, headers=asked)).status_code == 204
+        assert (await ditto.patch("/api/2/things/a:c", json=guess, headers=asked)).status_code == 412
+
+
 async def test_metadata_is_written_only_where_the_value_may_be(clients):
     ditto, eve = clients
     for key in ("/features/f/properties/y/note", "/attributes/secret/note", "/policyId/note"):

@@ -1,7 +1,9 @@
 """Searching, counting and summing up over HTTP."""
 
 import asyncio
+import base64
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -84,6 +86,16 @@ async def test_a_page_has_an_order_a_size_and_a_cursor(tmp_path: Path):
         assert await found(server, "option=sort(-thingId),size(2)") == names(9, 8)
         assert await found(server, "option=sort(%2BthingId),size(2)") == names(0, 1)
         assert await found(server, "option=sort(+thingId),size(2)") == names(0, 1)
+
+
+async def test_a_cursor_that_somebody_made_up_is_refused(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client:
+        await farm(server, 2)
+        for keys in ([], [[1, "x"]], [[1, {}]], [[2, 5]], [[-5, 1]], [[9, 1]], [[1, 1], [1, 1]]):
+            made = json.dumps([["exists(attributes/n)"], "+attributes/n", None, keys, "demo:T01"]).encode()
+            cursor = base64.urlsafe_b64encode(zlib.compress(made)).decode().rstrip("=")
+            answer = await client.get(f"/api/2/search/things?option=cursor({cursor})")
+            assert (answer.status_code, answer.json()["error"]) == (400, "thing-search:search.option.invalid"), keys
 
 
 async def test_a_cursor_brings_its_search_along_and_fits_no_other(tmp_path: Path):

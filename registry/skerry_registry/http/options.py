@@ -14,7 +14,9 @@ from skerry.errors import SkerryError
 from skerry.rql.parse import parse
 from skerry.rql.predicate import Exists
 from skerry_registry.http.errors import SearchOptionInvalid
+from skerry_registry.search.order import ABSENT, BOOLEAN, TEXT
 from skerry_registry.search.query import After, Sort
+from skerry_registry.search.search import needed
 
 SIZE = 25
 SIZE_MAX = 200
@@ -110,9 +112,20 @@ def _place(text: str, cursor: str) -> Place:
         plain = unpacking.decompress(packed, CURSOR_MAX)
         if unpacking.unconsumed_tail or not unpacking.eof:
             _refuse(text, "the cursor is not one of ours")
-        return msgspec.json.decode(plain, type=Place)
+        place = msgspec.json.decode(plain, type=Place)
     except (ValueError, zlib.error, msgspec.MsgspecError) as error:
         raise SearchOptionInvalid(option=text, reason="the cursor is not one of ours") from error
+    sort = needed(order(place.sort)) if place.sort else ()
+    if len(place.keys) != len(sort) or not all(_is_key(*key) for key in place.keys):
+        _refuse(text, "the cursor is not one of ours")
+    return place
+
+
+def _is_key(kind: int, value: Any) -> bool:
+    """Whether a cursor of ours would hold it: a text for a text, a number or nothing for all else."""
+    if kind == TEXT:
+        return isinstance(value, str)
+    return ABSENT <= kind <= BOOLEAN and (value is None or isinstance(value, int | float))
 
 
 def _size(text: str, value: str) -> int:
