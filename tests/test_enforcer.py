@@ -58,6 +58,13 @@ def test_rights_are_those_of_the_rules(rules, path):
     assert permits.may_partly("thing", path, "READ") == slow_may_partly(rules, path)
 
 
+@given(RULES, PATHS)
+def test_what_is_said_of_a_path_is_what_holds_there_or_nothing(rules, path):
+    said = Permits(rules).said("thing", path, "READ")
+    assert bool(said) == slow_granted(rules, path)
+    assert (said is None) == all(at != path[: len(at)] for _, at, _, _ in rules)
+
+
 @given(RULES, PATHS, JSON)
 def test_a_view_keeps_exactly_the_leaves_that_may_be_read(rules, path, value):
     assert Permits(rules).view(path, value) == slow_view(rules, path, value)

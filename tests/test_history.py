@@ -36,6 +36,17 @@ POLICY: dict[str, Any] = {
             "subjects": {"nginx:guest": {"type": ""}},
             "resources": {"thing:/features/scada/properties/power": {"grant": ["READ"], "revoke": []}},
         },
+        "archivist": {
+            "subjects": {"nginx:archivist": {"type": ""}},
+            "resources": {"thing:/features/scada/properties/power": {"grant": ["READ_TS"], "revoke": []}},
+        },
+        "today": {
+            "subjects": {"nginx:today": {"type": ""}},
+            "resources": {
+                "thing:/": {"grant": ["READ"], "revoke": []},
+                "thing:/features/scada/properties/wind": {"grant": [], "revoke": ["READ_TS"]},
+            },
+        },
         "blind": {
             "subjects": {"nginx:blind": {"type": ""}},
             "resources": {
@@ -55,7 +66,7 @@ class House:
 
     async def permits(self, subjects: tuple[str, ...], thing_id: str) -> Permits:
         permits = compile_permits(POLICY, subjects)
-        if thing_id != "farm:T1" or not permits.may_partly("thing", (), "READ"):
+        if thing_id != "farm:T1" or not any(permits.may_partly("thing", (), one) for one in ("READ", "READ_TS")):
             raise ThingNotAccessible(thing_id=thing_id)
         return permits
 
@@ -137,6 +148,13 @@ async def test_the_first_answer_holds_what_was_acknowledged_before_the_question(
             {"t": "2026-01-31T23:59:00Z", "v": 1.5},
         ],
     }
+
+
+async def test_a_word_on_time_series_decides_about_them_and_read_where_there_is_none(edge: Timeseries) -> None:
+    both = "/things/farm:T1?paths=/features/scada/properties/power,/features/scada/properties/wind&agg=count"
+    for user, readable in (("archivist", ["power"]), ("today", ["power"]), ("owner", ["power", "wind"])):
+        status, answers = await get(edge, both, user)
+        assert (status, [one["path"].rpartition("/")[2] for one in answers]) == (200, readable), user
 
 
 async def test_steps_say_how_they_were_made(edge: Timeseries) -> None:

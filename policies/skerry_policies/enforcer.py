@@ -95,6 +95,16 @@ class Permits:
         """Granted at the path itself, whatever is said below it."""
         return self._find(resource, path, permission)[0]
 
+    def said(self, resource: str, path: Path, permission: Permission) -> bool | None:
+        """Granted (True) or revoked at the path, by the deepest rule at or above it; None where there is none."""
+        node = self._roots.get((resource, permission), _NOWHERE)
+        effect = node.effect
+        for segment in path:
+            node = node.below.get(segment, _NOWHERE)
+            if node.effect is not None:
+                effect = node.effect
+        return effect
+
     def may(self, resource: str, path: Path, permission: Permission) -> bool:
         """Granted at the path and revoked nowhere below it."""
         if (resource, permission) in self._whole:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from msgspec import UNSET
-
 from skerry import pointer
 from skerry.parts import PropertyNotFound, ThingNotAccessible
 from skerry.signals import Command
@@ -32,7 +30,7 @@ class Registry(Protocol):
         ...
 
     async def permits(self, subjects: tuple[str, ...], thing_id: str) -> Permits:
-        """The caller's rights on a thing; raises ThingNotAccessible."""
+        """The caller's rights on a thing; raises ThingNotAccessible where it is hidden and its history, too."""
         ...
 
     async def handle(self, command: Command) -> Response:
@@ -62,7 +60,7 @@ class History:
         permits = await self._registry.permits(subjects, thing_id)
         asked = query.read(params, self._registry.clock())
         check(paths)
-        readable = [path for path in paths if permits.view(path, True) is not UNSET]
+        readable = [path for path in paths if may_read(permits, path)]
         if not readable:
             raise PropertyNotFound(thing_id=thing_id, feature_id=paths[0][1], path=pointer.write(paths[0][3:]))
         texts = [pointer.write(path) for path in readable]
@@ -93,6 +91,12 @@ class History:
             return (await self._registry.handle(command)).value
         except ThingNotAccessible:
             return None
+
+
+def may_read(permits: Permits, path: Path) -> bool:
+    """Whether the history at a path may be read: READ_TS decides where anything is said of it, else READ (decision 0009)."""
+    said = permits.said("thing", path, "READ_TS")
+    return permits.holds("thing", path, "READ") if said is None else said
 
 
 def unit_of(units: Json, path: Path, agg: str | None) -> str | None:

@@ -201,12 +201,12 @@ class Registry:
         return self._heads.namespaces()
 
     async def permits(self, subjects: tuple[str, ...], thing_id: str) -> Permits:
-        """The caller's rights on a thing; raises ThingNotAccessible when it may see nothing of it."""
+        """The caller's rights on a thing; raises ThingNotAccessible when it may see nothing of it, nor of its history."""
         held = (await self._fetch([("thing", thing_id)]))[0].held
         if held.document is not None:
             policy_id, namespace = held.document["policyId"], thing_id.partition(":")[0]
             permits = await self.known(lambda: self.rights.permits(None, policy_id, subjects, namespace))
-            if permits is not None and permits.may_partly("thing", (), "READ"):
+            if permits is not None and any(permits.may_partly("thing", (), right) for right in ("READ", "READ_TS")):
                 return permits
         raise things.ThingNotAccessible(thing_id=thing_id)
 
