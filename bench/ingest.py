@@ -2,7 +2,8 @@
 
 Prints messages/s from the first publish until all are committed, and until all are in history; the latency of probes from publish
 to readable over HTTP; the peak memory of the server; and the ratio to a do-nothing subscriber on the same broker.
-Run: .venv/bin/python bench/ingest.py [--messages 100000] [--things 1000] [--embedded]
+Run: .venv/bin/python bench/ingest.py [--messages 100000] [--things 1000] [--entries 20]
+[--embedded]
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--things", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=2000.0, help="messages/s of the latency run")
+    parser.add_argument("--entries", type=int, default=0, help="entries of each thing's policy; 0: the implicit one")
     parser.add_argument("--embedded", action="store_true", help="through the embedded broker instead of Mosquitto")
     options = parser.parse_args()
     packets = make_packets(options.messages, options.things)
@@ -138,6 +140,24 @@ def main() -> None:
                 measure(options, packets, lean, port, ingress, process.pid)
 
 
+def policy(n: int, entries: int) -> dict[str, object]:
+    """A policy: the first entry is the devices' subject's, every fifth takes something from him, the others are strangers'."""
+    everything = {"grant": ["READ", "WRITE"], "revoke": []}
+    found = {"owner": entry("nginx:ditto", {"thing:/": everything, "policy:/": everything, "message:/": everything})}
+    for i in range(1, entries):
+        key = f"thing:/features/f{i}/properties/p{n % 100}"
+        if i % 5 == 0:
+            found[f"entry{i}"] = entry("nginx:ditto", {key: {"grant": [], "revoke": ["WRITE"]}})
+        else:
+            found[f"entry{i}"] = entry(f"nginx:user{i}", {key: {"grant": ["READ"], "revoke": []}})
+    return {"entries": found}
+
+
+def entry(subject: str, resources: dict[str, object]) -> dict[str, object]:
+    """One entry of a policy."""
+    return {"subjects": {subject: {"type": "bench"}}, "resources": resources}
+
+
 def measure(options: argparse.Namespace, packets: list[bytes], lean: float, port: int, broker: int, pid: int) -> None:
     """The run itself."""
     login = ("ditto", "ditto") if options.embedded else ("", "")
@@ -146,6 +166,8 @@ def measure(options: argparse.Namespace, packets: list[bytes], lean: float, port
         status, body = call(connection, "PUT", f"/api/2/things/bench:T{n:04d}", {"attributes": {"n": n}})
         if status not in {201, 204}:
             raise SystemExit(f"create: {status} {body!r}")
+        if options.entries:
+            call(connection, "PUT", f"/api/2/policies/bench:T{n:04d}", policy(n, options.entries))
     call(connection, "PUT", "/api/2/things/bench:PROBE", {})
     before = events_behind(connection)
     peak = [memory(pid)]
