@@ -87,6 +87,20 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "If-None-Match": _in(
         "header", "Do it only if the ETag is none of these; * for: if it does not exist.", example="*"
     ),
+    "condition": _in(
+        "query",
+        "Do it only if the thing satisfies this RQL expression; also as a header.",
+        example="gt(features/scada/properties/power,0)",
+    ),
+    "merge-thing-patch-conditions": _in(
+        "header",
+        "An object: pointer within the patch to RQL expression; parts whose condition does not hold are left out.",
+        example='{"/attributes/site":"not(exists(attributes/site))"}',
+    ),
+    "at-historical-revision": _in("query", "What it was at this revision.", {"type": "integer"}, example=1),
+    "at-historical-timestamp": _in(
+        "query", "What it was at this time, RFC 3339.", {"type": "string", "format": "date-time"}
+    ),
     "if-equal": _in(
         "header",
         "What to do if the value would not change: update, skip (answers 412), skip-minimizing-merge.",

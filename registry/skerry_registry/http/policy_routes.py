@@ -7,8 +7,9 @@ from skerry_registry.http.route import Route
 POLICY = "/api/2/policies/{policyId}"
 ENTRY = POLICY + "/entries/{label}"
 IMPORT = POLICY + "/imports/{importedPolicyId}"
-READS = ("If-Match", "If-None-Match", "timeout", "correlation-id")
-WRITES = (*READS[:2], "if-equal", "requested-acks", "response-required", *READS[2:])
+PRECONDITIONS = ("If-Match", "If-None-Match")
+READS = (*PRECONDITIONS, "at-historical-revision", "at-historical-timestamp", "timeout", "correlation-id")
+WRITES = (*PRECONDITIONS, "if-equal", "requested-acks", "response-required", "timeout", "correlation-id")
 CREATIONS = ("allow-policy-lockout", "requested-acks", "response-required", "timeout", "correlation-id")
 READ_ERRORS = (304, 400, 401, 404, 408, 412)
 WRITE_ERRORS = (400, 401, 403, 404, 408, 409, 412, 413, 415, 424)
