@@ -11,6 +11,7 @@ from skerry import things, times, values
 from skerry.errors import SkerryError
 from skerry.headers import HeaderInvalid, HeaderNotSupported
 from skerry_policies import policy
+from skerry_policies.enforcer import compile_permits
 from skerry_policies.parts import PolicyNotAccessible
 from skerry_registry import guarded
 
@@ -121,6 +122,8 @@ class Past:
             rest = {name: text for name, text in command.headers.items() if name not in HEADERS}
             return (await self._present.handle_all((structs.replace(command, headers=rest),)))[0]
         was = await self._was(held, revision, time, now)
+        if was is not None and was.document is not None and was.created < held.created:
+            was = await self._of_before(was, was.document, command)
         if was is None or was.document is None:
             raise _gone(command)
         if command.kind == "policy":
@@ -151,6 +154,15 @@ class Past:
             return None
         found = await self._store.past(held.kind, held.id, await self._store.revision_at(held.kind, held.id, time))
         return found if found is not None and found.modified < time else None
+
+    async def _of_before(self, was: Held, document: dict[str, Any], command: Command) -> Held | None:
+        """A state from before the entity was deleted and made anew, maybe by somebody else: as its own policy lets it be read."""
+        if command.kind == "policy":
+            return was if compile_permits(document, command.subjects).may("policy", (), "READ") else None
+        guard = await self._held("policy", document["policyId"])
+        if guard.document is None or guard.created > was.modified:
+            return None
+        return guarded.shown(await self._permits(command, document), was)
 
     async def _thing(self, was: Held, policy_id: str, permits: Permits, command: Command, now: Micros) -> Response:
         """What a thing was, as far as the caller may see such a thing now."""

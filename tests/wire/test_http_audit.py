@@ -10,6 +10,8 @@ import httpx
 from wire.http_server import served
 
 AUDIT = "/api/2/audit"
+ALL = {key: {"grant": ["READ", "WRITE"], "revoke": []} for key in ("thing:/", "policy:/")}
+OF_EVE = {"entries": {"eve": {"subjects": {"nginx:eve": {"type": ""}}, "resources": ALL}}}
 
 
 async def told(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
@@ -49,6 +51,27 @@ async def test_changes_and_refusals_are_told_to_whom_they_concern(tmp_path: Path
         )
         assert "wrong" not in str(await told(devops))
         assert len(await told(devops)) > len(await told(ditto))
+
+
+async def test_who_takes_an_id_that_was_given_up_is_told_nothing_of_those_before(tmp_path: Path) -> None:
+    async with served(tmp_path) as server, server.client() as ditto, server.client("eve") as eve:
+        for one in ("x:T1", "x:T2"):
+            await ditto.put(f"/api/2/things/{one}", json={"attributes": {"secret": 1}})
+            await ditto.put(f"/api/2/things/{one}/attributes/secret", json=2)
+            await ditto.delete(f"/api/2/things/{one}")
+        await ditto.delete("/api/2/policies/x:T1")
+        assert (await eve.put("/api/2/things/x:T1", json={})).status_code == 201
+        assert (await eve.put("/api/2/things/x:T2", json={"_policy": OF_EVE, "policyId": "x:E"})).status_code == 201
+        assert {one["subject"] for one in await told(eve)} == {"nginx:eve"}
+        for path in ("things/x:T1", "things/x:T2", "policies/x:T1"):
+            then = await eve.get(f"/api/2/{path}", headers={"at-historical-revision": "1"})
+            assert then.status_code == 404, path
+        await eve.delete("/api/2/things/x:T2")
+        assert (await ditto.put("/api/2/things/x:T2", json={"policyId": "x:T2"})).status_code == 201
+        before = await ditto.get("/api/2/things/x:T2", headers={"at-historical-revision": "2"})
+        assert before.json()["attributes"] == {"secret": 2}
+        of_eve = await ditto.get("/api/2/things/x:T2", headers={"at-historical-revision": "4"})
+        assert of_eve.status_code == 404
 
 
 async def test_pages_follow_each_other(tmp_path: Path) -> None:

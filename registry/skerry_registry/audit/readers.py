@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from skerry_registry.audit.book import Wish
 
 if TYPE_CHECKING:
+    from skerry.signals import Held, Kind
     from skerry_registry.audit.record import Record
     from skerry_registry.audit.trail import Trail
     from skerry_registry.registry import Registry
@@ -32,15 +33,12 @@ class Readers:
             found = await self._trail.find(wish, limit + 1)
             return found[:limit], found[limit - 1].id if len(found) > limit else None
         shown: list[Record] = []
-        verdicts: dict[tuple[str, str, str], bool] = {}
+        verdicts: dict[str, bool] = {}
         after = wish.after
         for _ in range(PAGES):
             found = await self._trail.find(_after(wish, after), PAGE)
             for record in found:
-                key = (record.kind, record.entity, record.policy)
-                if key not in verdicts:
-                    verdicts[key] = await self._may_read(record, subjects)
-                if verdicts[key]:
+                if await self._may_read(record, subjects, verdicts):
                     if len(shown) == limit:
                         return shown, shown[-1].id
                     shown.append(record)
@@ -49,19 +47,34 @@ class Readers:
                 return shown, None
         return shown, after
 
-    async def _may_read(self, record: Record, subjects: tuple[str, ...]) -> bool:
-        """WRITE on policy:/ of the thing's policy; of a thing that is gone, of the one that guarded it then."""
-        registry = self._registry
+    async def _may_read(self, record: Record, subjects: tuple[str, ...], verdicts: dict[str, bool]) -> bool:
+        """WRITE on policy:/ of the thing's policy; of a thing that is gone or was made anew since, of the one that guarded it then.
+
+        Who takes an id that others had before is told nothing of what they did.
+        """
         policy = record.policy
         if record.kind == "thing":
-            thing = await registry.known(lambda: registry.held_now("thing", record.entity))
-            policy = thing.document["policyId"] if thing.document is not None else policy
+            thing = await self._held("thing", record.entity)
+            if thing.document is not None and thing.created <= record.time:
+                policy = thing.document["policyId"]
+                return await self._may_write(policy, subjects, verdicts)
         elif record.kind == "policy":
             policy = record.entity
-        if not policy:
+        if not policy or (await self._held("policy", policy)).created > record.time:
             return False
-        permits = await registry.known(lambda: registry.rights.permits(None, policy, subjects))
-        return permits is not None and permits.may("policy", (), "WRITE")
+        return await self._may_write(policy, subjects, verdicts)
+
+    async def _held(self, kind: Kind, id: str) -> Held:  # noqa: A002 - the model's word
+        return await self._registry.known(lambda: self._registry.held_now(kind, id))
+
+    async def _may_write(self, policy: str, subjects: tuple[str, ...], verdicts: dict[str, bool]) -> bool:
+        """Whether these subjects may write the whole policy."""
+        known = verdicts.get(policy)
+        if known is None:
+            registry = self._registry
+            permits = await registry.known(lambda: registry.rights.permits(None, policy, subjects))
+            known = verdicts[policy] = permits is not None and permits.may("policy", (), "WRITE")
+        return known
 
 
 def _after(wish: Wish, after: int | None) -> Wish:
