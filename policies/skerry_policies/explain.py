@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NAMED = 25
 """How many rules or entries at most are named in each part of an explanation."""
+LOOKED_AT = 4 * NAMED
+"""Places below the asked one at most of which it is found out who decided there."""
 
 
 class Rule(Struct, frozen=True, rename="camel"):
@@ -98,32 +100,63 @@ def explain(
     """
     resource, path = split(asked.resource)
     permission = asked.permission
-    lines = [
-        line
-        for line in lines_of(effective.entries, subjects, namespace, now)
-        if (line.resource, line.permission) == (resource, permission)
-    ]
-    authority = Authority(lines)
-    granted, decider = authority.decide(subjects, resource, path, permission)
+    spoken = _spoken(effective.entries, subjects, asked, namespace, now)
+    compiled = Permits(_rows(line for lines in spoken.values() for line in lines))
+    granted, decider = _decided(spoken, resource, path, permission)
     below = [
-        (place, *authority.decide(subjects, resource, place, permission))
-        for place in authority.below(subjects, resource, path, permission)
+        (place, compiled.holds(resource, place, permission))
+        for place in sorted(spoken)
+        if len(place) > len(path) and place[: len(path)] == path
     ]
     deciders = [decider] if decider is not None else []
-    deciders.extend(rule for _, held, rule in below if rule is not None and held != granted)
+    others = [place for place, held in below if held != granted][:LOOKED_AT]
+    deciders.extend(rule for place in others if (rule := _decided(spoken, resource, place, permission)[1]) is not None)
     missing = [] if granted else [Right(_key(resource, path), permission)]
     if granted:
-        missing.extend(Right(_key(resource, place), permission) for place, held, _ in below if not held)
+        missing.extend(Right(_key(resource, place), permission) for place, held in below if not held)
     whole = not missing
     return Explanation(
         granted=whole,
-        partly=granted or any(held for _, held, _ in below),
+        partly=granted or any(held for _, held in below),
         decided_by=[_rule(line) for line in deciders if may_name(line.entry, readable)][:NAMED],
         missing=missing[:NAMED],
         could_be_granted_by=[]
         if whole
-        else _givers(effective.entries, lines, asked, readable, namespace=namespace, now=now),
+        else _givers(effective.entries, spoken, asked, readable, namespace=namespace, now=now),
     )
+
+
+def _spoken(
+    entries: Iterable[EffectiveEntry],
+    subjects: Sequence[str],
+    asked: Right,
+    namespace: str | None,
+    now: Micros | None,
+) -> dict[Path, list[Line]]:
+    """What entries say to a caller about one permission, by path: of many rules of one effect at a path the first."""
+    resource, _ = split(asked.resource)
+    wanted = dict.fromkeys(subjects)
+    found: dict[Path, list[Line]] = {}
+    for entry in entries:
+        holders = entry.entry["subjects"]
+        for subject in [one for one in holders if one in wanted] if len(wanted) > len(holders) else wanted:
+            lines = lines_of((entry,), (subject,), namespace, now)
+            for line in lines:
+                if (line.resource, line.permission) == (resource, asked.permission):
+                    there = found.setdefault(line.path, [])
+                    if all(known.granted != line.granted for known in there):
+                        there.append(line)
+            if lines:  # its other subjects are told the same
+                break
+    return found
+
+
+def _decided(
+    spoken: Mapping[Path, Sequence[Line]], resource: str, path: Path, permission: str
+) -> tuple[bool, Line | None]:
+    """Whether the permission holds at a path, and the rule that says so: as Casbin has it, of the rules at and above it."""
+    lines = [line for depth in range(len(path) + 1) for line in spoken.get(path[:depth], ())]
+    return Authority(lines).decide([line.subject for line in lines], resource, path, permission)
 
 
 def split(key: str) -> tuple[str, Path]:
@@ -158,7 +191,7 @@ def _rule(line: Line) -> Rule:
 
 def _givers(
     entries: Iterable[EffectiveEntry],
-    lines: Sequence[Line],
+    spoken: Mapping[Path, Sequence[Line]],
     asked: Right,
     readable: Readable,
     *,
@@ -167,14 +200,16 @@ def _givers(
 ) -> list[Giver]:
     """The entries one of whose subjects would give the caller the right on top of what it has."""
     resource, path = split(asked.resource)
-    rows = [(line.resource, line.path, line.permission, line.granted) for line in lines]
+    if any(place[: len(path)] == path and not line.granted for place in spoken for line in spoken[place]):
+        return []  # what is revoked there or below, no grant gives back
+    rows = _rows(line for depth in range(len(path) + 1) for line in spoken.get(path[:depth], ()))
     givers: list[Giver] = []
     for entry in entries:
-        gained = [
-            (line.resource, line.path, line.permission, line.granted)
+        gained = _rows(
+            line
             for line in lines_of((entry,), list(entry.entry["subjects"])[:1], namespace, now)
             if (line.resource, line.permission) == (resource, asked.permission)
-        ]
+        )
         if not any(granted for *_, granted in gained) or not may_name(entry, readable):
             continue
         if Permits([*rows, *gained]).may(resource, path, asked.permission):

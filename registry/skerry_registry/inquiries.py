@@ -6,9 +6,9 @@ Every answer is the asker's own: nothing stands in it of entries, policies or th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from skerry import things
 from skerry.ids import check_policy_id, check_thing_id, split_id
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 TYPES = ("thing", "policy", "message")
 """Resource types that checkPermissions knows."""
+SUBJECTS = 500
+"""Subjects that one caller may be asked about with."""
 IDS = 25
 """Ids of things that one answer names."""
 PAGE = 10_000
@@ -54,7 +56,7 @@ class PermissionCheck(Struct, frozen=True, rename="camel"):
 class Question(Struct, frozen=True, rename="camel"):
     """What explain is asked. `thing_id`: of which thing of the policy, where entries are for some namespaces only."""
 
-    subjects: list[str]
+    subjects: Annotated[list[str], Meta(max_length=SUBJECTS)]
     resource: str
     permission: str
     thing_id: str | None = None
