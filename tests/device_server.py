@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from skerry_adapters.sources import DEFAULT_SOURCES, Source
 from skerry_policies.document import Terms
 from skerry_registry.device_rights import ThingRights, keep_current, logins
 from skerry_registry.identities.logins import Identities
+from skerry_registry.identities.namespaces import NamespaceRule, NamespaceRules
 from skerry_registry.identities.tokens import ApiTokens
 from skerry_registry.registry import Registry
 from skerry_registry.settings import Settings
@@ -83,7 +84,11 @@ class Farm:
 
 @asynccontextmanager
 async def farm(
-    folder: Path, *, users: Iterable[str] = ("device", "other"), sources: tuple[Source, ...] = DEFAULT_SOURCES
+    folder: Path,
+    *,
+    users: Iterable[str] = ("device", "other"),
+    sources: tuple[Source, ...] = DEFAULT_SOURCES,
+    namespaces: Sequence[NamespaceRule] = (),
 ) -> AsyncIterator[Farm]:
     """Serve until the block ends. Besides `users` there is `boss`, who plays mqtt_admin."""
     accounts = Users.load(folder / "users.json", recheck=0)
@@ -105,7 +110,7 @@ async def farm(
                 "127.0.0.1",
                 0,
                 take=inlet.take,
-                authenticate=logins(identities),
+                authenticate=logins(identities, NamespaceRules(namespaces, clock)),
                 rights=rights,
                 note=refusals.append,
                 clock=clock,

@@ -57,6 +57,15 @@ def test_a_namespace_is_reached_where_a_rule_opens_it_and_none_closes_it(rules: 
     assert reached(*rules) == found
 
 
+def test_those_for_whom_the_same_rules_count_have_the_same_reach():
+    rules = NamespaceRules((NamespaceRule(), NamespaceRule(conditions=("{{ jwt:sub }}",))), lambda: NOW)
+    plain, also, token = (
+        rules.reach(Caller(name, (name,), claims=claims), lambda _: None)
+        for name, claims in (("a", None), ("b", {}), ("c", {"sub": "c"}))
+    )
+    assert {plain, also} == {plain} != {token}
+
+
 def test_a_rule_counts_where_all_its_conditions_come_to_something():
     rule = NamespaceRule(
         conditions=(

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
+
+
+class Reach(Protocol):
+    """What the operator lets somebody reach, whatever policies say. Equal for those who reach the same."""
+
+    def covers(self, kind: str, namespace: str) -> bool:
+        """Whether things (policies) of a namespace may be reached."""
+        ...
+
+    def check(self, kind: str, id_: str) -> None:
+        """Raise a SkerryError unless the entity's namespace may be reached."""
+        ...
 
 
 class Inbound(Struct, frozen=True, kw_only=True):
     """One PUBLISH as it arrived. `mid`: the packet id (0 at QoS 0); `redelivered`: its DUP flag.
 
     `subjects` and `client`: whom the device is authenticated as, and its client id; empty on an external broker, which
-    hides the publisher. `origin`: from where it comes, for the audit trail.
+    hides the publisher. `reach`: what that login may reach at all, None for everything. `origin`: from where it comes, for the audit trail.
     `response_topic` and `correlation`: MQTT 5's, None without.
     """
 
@@ -24,6 +36,7 @@ class Inbound(Struct, frozen=True, kw_only=True):
     retained: bool = False
     subjects: tuple[str, ...] = ()
     client: str = ""
+    reach: Reach | None = None
     origin: str = "mqtt"
     response_topic: str | None = None
     correlation: bytes | None = None

@@ -124,7 +124,10 @@ def compile_source(source: Source, limit: int) -> Inbounder:
     def checked(message: Inbound, now: Micros) -> Command:
         if len(message.payload) > limit:
             raise PayloadTooLarge(size=len(message.payload), limit=limit)
-        return inbound(message, now)
+        made = inbound(message, now)
+        if message.reach is not None:
+            message.reach.check(made.kind, made.id)
+        return made
 
     return checked
 

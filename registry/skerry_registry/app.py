@@ -44,6 +44,7 @@ from skerry_registry.http.server import run_http
 from skerry_registry.http.site import create_http
 from skerry_registry.identities.creation import Creation
 from skerry_registry.identities.logins import Identities
+from skerry_registry.identities.namespaces import NamespaceRules
 from skerry_registry.registry import Registry
 from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings, tokens_path, users_path
@@ -200,7 +201,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             settings.mqtt_host,
             settings.mqtt_port,
             take=inlet.take,
-            authenticate=logins(identities),
+            authenticate=logins(identities, NamespaceRules(settings.namespace_access, now)),
             rights=_rights_of(registry, topics),
             note=refusals.broker,
             clock=now,
@@ -353,7 +354,12 @@ class _Server(Struct, frozen=True, kw_only=True):
             Gauge("series_behind", "Events that history does not show yet.", lambda: journal.last - sink.status.cursor),
             Gauge("series_samples", "Samples written.", lambda: sink.status.samples, "counter"),
             Gauge("audit_number", "Number of the newest event in the audit trail.", lambda: self.trail.status().place),
-            Gauge("audit_lost", "Refusals that found no room in the audit trail.", lambda: self.trail.status().lost, "counter"),
+            Gauge(
+                "audit_lost",
+                "Refusals that found no room in the audit trail.",
+                lambda: self.trail.status().lost,
+                "counter",
+            ),
             Gauge("disk_free_bytes", "Room on the disk of the data folder.", lambda: disk.room(folder).free),
             Gauge("mqtt_received", "MQTT messages taken in.", lambda: counters.received, "counter"),
             Gauge(

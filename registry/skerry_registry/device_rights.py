@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skerry_adapters.broker import Authenticate, PolicyRights
     from skerry_registry.heads import Commit
     from skerry_registry.identities.logins import Identities
+    from skerry_registry.identities.namespaces import NamespaceRules
     from skerry_registry.registry import Registry
 
 _NOBODY = Permits(())
@@ -73,13 +74,18 @@ def keep_current(registry: Registry, rights: PolicyRights) -> None:
     registry.on_settled(settled)
 
 
-def logins(identities: Identities) -> Authenticate:
-    """Logins at the broker; one is over when it would not be granted any more, as when a token was revoked."""
+def logins(identities: Identities, namespaces: NamespaceRules) -> Authenticate:
+    """Logins at the broker; one is over when it would not be granted any more, as when a token was revoked.
+
+    `namespaces` says what each may reach; there are no headers to ask, and the time is that of the login.
+    """
 
     async def authenticate(name: str, password: str, address: str) -> Login | None:
         session = await identities.verify(name, password, address)
         if session is None:
             return None
-        return Login(session.caller.name, session.caller.subjects, session.caller.roles, session.holds)
+        caller = session.caller
+        reach = namespaces.reach(caller, lambda _: None)
+        return Login(caller.name, caller.subjects, caller.roles, session.holds, reach)
 
     return authenticate

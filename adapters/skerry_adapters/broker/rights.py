@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from msgspec import Struct, field
 
 from skerry.errors import SkerryError
-from skerry.ids import check_feature_id, check_thing_id
+from skerry.ids import check_feature_id, check_thing_id, split_id
 from skerry.signals import Path
 from skerry_adapters.broker.packets import Reason
 from skerry_adapters.broker.topics import SHORT_TOPIC, split_share
+from skerry_adapters.inbound import Reach
 from skerry_adapters.mapping import topic_form
 from skerry_adapters.sources import PLACEHOLDER, Source, matcher
 
@@ -36,12 +37,16 @@ def _for_ever() -> bool:
 
 
 class Login(Struct, frozen=True, eq=False):
-    """Who a client is. `valid`: False once the login would not be accepted any more, or would make somebody else of it."""
+    """Who a client is. `valid`: False once the login would not be accepted any more, or would make somebody else of it.
+
+    `reach`: what the operator lets him reach at all; None: everything.
+    """
 
     name: str
     subjects: tuple[str, ...]
     roles: tuple[str, ...] = ()
     valid: Callable[[], bool] = _for_ever
+    reach: Reach | None = None
 
 
 class Refusal(Struct, frozen=True):
@@ -60,6 +65,7 @@ class Verdicts(Struct, eq=False):
 
     subjects: tuple[str, ...] = ()
     everything: bool = False
+    reach: Reach | None = None
     publish: dict[str, Reason] = field(default_factory=dict)
     receive: dict[str, bool] = field(default_factory=dict)
 
@@ -232,19 +238,19 @@ class PolicyRights:
         """Nothing is known yet."""
         self._topics = topics
         self._things = things
-        self._known: dict[tuple[tuple[str, ...], bool], Verdicts] = {}
+        self._known: dict[tuple[tuple[str, ...], bool, Reach | None], Verdicts] = {}
         self._of_thing: dict[str, list[tuple[dict[str, Reason] | dict[str, bool], str]]] = {}
         self._count = 0
 
     def verdicts(self, login: Login) -> Verdicts:
-        """Shared by all logins with these subjects and this power."""
+        """Shared by all logins with these subjects, this power and this reach."""
         everything = any(role in ADMINS for role in login.roles)
-        key = (login.subjects, everything)
+        key = (login.subjects, everything, login.reach)
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= LOGINS:
                 self._known.clear()
-            found = self._known[key] = Verdicts(login.subjects, everything)
+            found = self._known[key] = Verdicts(*key)
         return found
 
     def forget(self) -> None:
@@ -271,6 +277,8 @@ class PolicyRights:
             return _remember(verdicts.publish, topic, Reason.NOT_AUTHORIZED)
         if not need.thing_id:
             return _remember(verdicts.publish, topic, Reason.SUCCESS)
+        if not _within(verdicts, need.thing_id):
+            return _remember(verdicts.publish, topic, Reason.NOT_AUTHORIZED)
         try:
             permits = self._things.permits(verdicts.subjects, need.thing_id)
         except NotInMemory:
@@ -312,7 +320,7 @@ class PolicyRights:
 
     def _reads(self, verdicts: Verdicts, pattern: str) -> bool | None:
         thing_id = self._topics.thing_of(pattern)
-        if thing_id is None:
+        if thing_id is None or not _within(verdicts, thing_id):
             return False
         try:
             permits = self._things.permits(verdicts.subjects, thing_id)
@@ -331,6 +339,11 @@ class PolicyRights:
         self._count += 1
         verdicts[topic] = verdict  # type: ignore[assignment] # each dictionary gets its own sort
         self._of_thing.setdefault(thing_id, []).append((verdicts, topic))
+
+
+def _within(verdicts: Verdicts, thing_id: str) -> bool:
+    """Whether the operator lets the login reach the thing's namespace."""
+    return verdicts.reach is None or verdicts.reach.covers("thing", split_id(thing_id)[0])
 
 
 def _remember(verdicts: dict[str, Reason], topic: str, reason: Reason) -> Reason:

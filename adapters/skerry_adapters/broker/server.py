@@ -422,6 +422,7 @@ def _inbound(_: Connection | None, session: Session, packet: Publish, topic: str
         mid=packet.mid,
         redelivered=packet.dup,
         subjects=session.verdicts.subjects,
+        reach=session.verdicts.reach,
         client=session.client_id,
         origin=session.origin,
         response_topic=properties.get("response_topic"),

@@ -11,11 +11,14 @@ from skerry.errors import SkerryError
 from skerry.ids import split_id
 from skerry.rql.evaluate import like
 from skerry.signals import Clock
+from skerry_registry.identities.bounded import keep
 from skerry_registry.identities.caller import Caller
 from skerry_registry.identities.claims import problems_of
 from skerry_registry.identities.refusals import NamespaceNotAccessible
 
 TYPES = ("thing", "policy")
+KNOWN_MAX = 10_000
+"""Namespaces that are remembered of one reach."""
 
 
 class NamespaceRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,21 +35,30 @@ class NamespaceRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Reach:
-    """What one caller may reach: namespaces by kind, found out once for each."""
+    """What one caller may reach: namespaces by kind, found out once for each. Equal where the same rules count."""
 
     __slots__ = ("_known", "_rules")
 
-    def __init__(self, rules: Sequence[_Rule]) -> None:
+    def __init__(self, rules: Iterable[_Rule]) -> None:
         """`rules`: those whose conditions hold for the caller."""
-        self._rules = rules
+        self._rules = tuple(rules)
         self._known: dict[tuple[str, str], bool] = {}
+
+    def __eq__(self, other: object) -> bool:
+        """Callers for whom the same rules count reach the same."""
+        return isinstance(other, Reach) and self._rules == other._rules
+
+    def __hash__(self) -> int:
+        """By the rules that count."""
+        return hash(self._rules)
 
     def covers(self, kind: str, namespace: str) -> bool:
         """Whether things or policies of a namespace may be reached; without a rule that opens it, not."""
         key = (kind, namespace)
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = self._decide(kind, namespace)
+            known = self._decide(kind, namespace)
+            keep(self._known, key, known, KNOWN_MAX)
         return known
 
     def check(self, kind: str, id_: str) -> None:
@@ -83,7 +95,7 @@ class NamespaceRules:
             "time": placeholders.time(self._clock()),
             **({} if caller.claims is None else {"jwt": placeholders.json(caller.claims)}),
         }
-        return Reach([rule for rule in self._rules if rule.holds(scopes)])
+        return Reach(rule for rule in self._rules if rule.holds(scopes))
 
 
 class _Rule:
