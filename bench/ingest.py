@@ -17,7 +17,7 @@ import time
 from http.client import HTTPConnection
 from pathlib import Path
 
-from measure import LeanClient, cpu, free_port, memory, mosquitto, percentiles, publish_packet, server
+from measure import LeanClient, counters, cpu, free_port, memory, mosquitto, percentiles, publish_packet, server
 
 LOGIN = {"Authorization": "Basic " + base64.b64encode(b"ditto:ditto").decode(), "Content-Type": "application/json"}
 NAMES = [
@@ -63,23 +63,6 @@ def samples(connection: HTTPConnection, things: int, stamp: int, per_thing: int)
         if sum(row["v"] or 0 for row in json.loads(body)[0]["data"]) < per_thing:
             return False
     return True
-
-
-def events_behind(connection: HTTPConnection) -> dict[str, float]:
-    """The counters of /metrics that we follow."""
-    connection.request(
-        "GET", "/metrics", None, {"Authorization": "Basic " + base64.b64encode(b"devops:foobar").decode()}
-    )
-    answer = connection.getresponse()
-    body = answer.read().decode()
-    if answer.status != 200:
-        raise SystemExit(f"metrics: {answer.status} {body}")
-    found = {}
-    for line in body.splitlines():
-        if line.startswith("skerry_") and "{" not in line:
-            name, _, value = line.partition(" ")
-            found[name] = float(value)
-    return found
 
 
 def probe(port: int, broker: int, stop: threading.Event, login: tuple[str, str], taken: list[float]) -> None:
@@ -169,7 +152,7 @@ def measure(options: argparse.Namespace, packets: list[bytes], lean: float, port
         if options.entries:
             call(connection, "PUT", f"/api/2/policies/bench:T{n:04d}", policy(n, options.entries))
     call(connection, "PUT", "/api/2/things/bench:PROBE", {})
-    before = events_behind(connection)
+    before = counters(connection)
     peak = [memory(pid)]
     stop = threading.Event()
 
@@ -186,12 +169,12 @@ def measure(options: argparse.Namespace, packets: list[bytes], lean: float, port
     thread = threading.Thread(target=publisher.publish_all, args=(packets,))
     thread.start()
     target = before["skerry_journal_number"] + len(packets)
-    while (now := events_behind(connection))["skerry_journal_number"] < target:
+    while (now := counters(connection))["skerry_journal_number"] < target:
         time.sleep(0.1)
         if time.perf_counter() - begin > 300:
             raise SystemExit(f"not all committed: {now}")
     committed = time.perf_counter() - begin
-    while events_behind(connection)["skerry_series_number"] < target:
+    while counters(connection)["skerry_series_number"] < target:
         time.sleep(0.05)
     stored = time.perf_counter() - begin
     thread.join()

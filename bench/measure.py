@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import select
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
@@ -47,6 +49,23 @@ def cpu(pid: int) -> float:
     parent = psutil.Process(pid)
     times = [process.cpu_times() for process in [parent, *parent.children(recursive=True)]]
     return sum(t.user + t.system for t in times)
+
+
+def counters(connection: HTTPConnection) -> dict[str, float]:
+    """The server's measures at /metrics that have no labels."""
+    connection.request(
+        "GET", "/metrics", None, {"Authorization": "Basic " + base64.b64encode(b"devops:foobar").decode()}
+    )
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    if answer.status != 200:
+        raise SystemExit(f"metrics: {answer.status} {body}")
+    found = {}
+    for line in body.splitlines():
+        if line.startswith("skerry_") and "{" not in line:
+            name, _, value = line.partition(" ")
+            found[name] = float(value)
+    return found
 
 
 def free_port() -> int:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
@@ -26,7 +27,7 @@ import uvloop
 
 import scale
 from http_requests import DONE, LOGIN
-from measure import LeanClient, free_port, memory, percentiles, publish_packet, server, wait_for_port
+from measure import LeanClient, counters, free_port, memory, percentiles, publish_packet, server, wait_for_port
 from skerry.rql.parse import parse
 from skerry.signals import Command
 from skerry_registry.app import COLLECT_EVERY, now
@@ -40,7 +41,7 @@ POWER = ("features", "scada", "properties", "power")
 
 
 class Changes:
-    """Writes telemetry of random things at a rate."""
+    """Writes telemetry of as many things as there are changes in a second: each of them changes once a second."""
 
     def __init__(self, registry: Registry, things: int, rate: int) -> None:
         self._registry = registry
@@ -51,6 +52,7 @@ class Changes:
     async def run(self) -> None:
         """Until cancelled."""
         chance = random.Random(1)
+        changing = min(self._things, self._rate)
         begin = time.perf_counter()
         while True:
             due = min(200, int((time.perf_counter() - begin) * self._rate) - self.made)
@@ -61,12 +63,12 @@ class Changes:
                 [
                     Command(
                         verb="merge",
-                        id=f"bench:T{chance.randrange(self._things):06d}",
+                        id=f"bench:T{(self.made + n) % changing:06d}",
                         path=("features", "scada"),
                         value={"properties": {"power": chance.random() * 3_000, "value01": chance.random()}},
                         subjects=USER,
                     )
-                    for _ in range(due)
+                    for n in range(due)
                 ]
             )
             self.made += due
@@ -182,14 +184,14 @@ end
 
 
 def publish(port: int, things: int, rate: int, ended: threading.Event) -> None:
-    """Telemetry over MQTT."""
+    """Telemetry over MQTT, of each of so many things once a second."""
     chance = random.Random(1)
     client = LeanClient(port, "bench", "ditto", "ditto")
     with suppress(OSError):
         while not ended.is_set():
             packets = [
                 publish_packet(
-                    f"telemetry/bench/T{chance.randrange(things):06d}/scada",
+                    f"telemetry/bench/T{n % things:06d}/scada",
                     json.dumps({"power": chance.random() * 3_000, "value01": chance.random()}).encode(),
                     n + 1,
                 )
@@ -197,6 +199,14 @@ def publish(port: int, things: int, rate: int, ended: threading.Event) -> None:
             ]
             client.publish_all(packets, rate=rate)
     client.close()
+
+
+def events(port: int) -> float:
+    """The number of the newest event."""
+    connection = HTTPConnection("127.0.0.1", port)
+    number = counters(connection)["skerry_journal_number"]
+    connection.close()
+    return number
 
 
 def over_http(folder: Path, things: int, rate: int, seconds: float) -> None:
@@ -222,9 +232,16 @@ def over_http(folder: Path, things: int, rate: int, seconds: float) -> None:
                 "scada/properties/power,1500),like(attributes/name,%22T*%22))&option=sort(-features/scada/properties/power)",
                 "count of 10 %": "/api/2/search/things/count?filter=like(attributes/farm,%22farm1%3F%22)",
             }.items():
+                if "search" in template:
+                    requests(port, template, things, 2)  # the first one has the columns made
+                before, began = events(port), time.perf_counter()
                 each, latency = requests(port, template, things, seconds)
+                changes = (events(port) - before) / (time.perf_counter() - began)
                 get = get or each
-                print(f"  {name:<44} {each:8,.0f}/s  {latency}  ratio to GET {each / get:.2f}", flush=True)
+                print(
+                    f"  {name:<44} {each:8,.0f}/s  {latency}  ratio to GET {each / get:.2f}  beside {changes:,.0f} changes/s",
+                    flush=True,
+                )
             print(f"memory {memory(process.pid):,.0f} MB (Pss, whole tree)")
         finally:
             ended.set()
