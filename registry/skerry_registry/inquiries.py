@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """Questions about rights: who may what and why, and what a change of a policy would change.
 
 Every answer is the asker's own: nothing stands in it of entries, policies or things that he may not read.
@@ -5,12 +6,15 @@ Every answer is the asker's own: nothing stands in it of entries, policies or th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct
 
 from skerry import things
+from skerry.errors import SkerryError
 from skerry.ids import check_policy_id, check_thing_id, split_id
 from skerry.rql.predicate import Compare
 from skerry.values import JsonInvalid
@@ -20,6 +24,7 @@ from skerry_policies.document import resource_key
 from skerry_policies.effective import EffectiveEntry, EffectivePolicy, matches
 from skerry_policies.explain import Explanation, Right
 from skerry_registry.asking import Asker, Asking
+from skerry_registry.identities.aside import aside
 from skerry_registry.search.query import Sort
 
 if TYPE_CHECKING:
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
 
 TYPES = ("thing", "policy", "message")
 """Resource types that checkPermissions knows."""
+RULES = 200_000
+"""Rules of one policy, counted for each subject, that are told subject by subject."""
 SUBJECTS = 500
 """Subjects that one caller may be asked about with."""
 IDS = 25
@@ -41,8 +48,18 @@ PAGE = 10_000
 """Ids of things that are asked for together."""
 BY_ID = Sort(("thingId",))
 
+T = TypeVar("T")
 ThingsOf: TypeAlias = Callable[[tuple[str, ...], str], Awaitable[list[str]]]
 """The ids of the things that have a policy, as far as the caller may see them."""
+
+
+class PolicyTooRich(SkerryError):
+    """A policy that says too much to be told subject by subject."""
+
+    code = "policies:policy.toorich"
+    status = 413
+    message = "The policy has {count} rules, counted for each subject; {limit} can be told subject by subject."
+    description = "Ask explain about the subjects that you mean."
 
 
 class PermissionCheck(Struct, frozen=True, rename="camel"):
@@ -109,6 +126,7 @@ class Inquiries:
         """`things_of` finds the things of a policy."""
         self._registry = registry
         self._things_of = things_of
+        self._turn = asyncio.Semaphore(1)
 
     async def check(self, asker: Asker, checks: Mapping[str, PermissionCheck]) -> dict[str, bool]:
         """Whether the caller has the permissions of each check on its resource and all below; no such entity: false.
@@ -181,12 +199,13 @@ class Inquiries:
         after = await self._registry.known(lambda: self._registry.rights.effective_of(policy_id, document))
         was = await self._registry.known(lambda: _named(before, asking))
         will = await self._registry.known(lambda: _named(after, asking, sent=policy_id))
+        _check_size(*was.entries, *will.entries)
         ids = [id_ for id_ in await self._things_of(asker.subjects, policy_id) if asker.reaches("thing", id_)]
         now = self._registry.clock()
         found: dict[tuple[str, tuple[Share, ...], tuple[Share, ...]], list[str]] = {}
         for namespace, affected in _by_namespace(policy_id, ids, (*was.entries, *will.entries)):
             differing: dict[str, tuple[list[Share], list[Share]]] = {}
-            for change in explain.simulate(was, will, namespace=namespace, now=now):
+            for change in await self._aside(partial(explain.simulate, was, will, namespace=namespace, now=now)):
                 gains, loses = differing.setdefault(change.subject, ([], []))
                 share = Share(change.resource, change.permission, change.besides)
                 (gains if change.effect == "gained" else loses).append(share)
@@ -202,7 +221,7 @@ class Inquiries:
         """Every subject with its rights on a thing. Raises ThingNotAccessible, PolicyNotAccessible."""
         asking = Asking(self._registry, asker)
 
-        def ask() -> ThingAccess:
+        def ask() -> tuple[dict[str, Json], EffectivePolicy]:
             document = self._registry.held_now("thing", thing_id).document
             if document is None:
                 raise things.ThingNotAccessible(thing_id=thing_id)
@@ -210,11 +229,20 @@ class Inquiries:
             permits = self._registry.rights.permits(None, policy_id, asker.subjects, namespace)
             if permits is None or not permits.may_partly("thing", (), "READ"):
                 raise things.ThingNotAccessible(thing_id=thing_id)
-            whole = asking.policy(policy_id)
-            found = explain.access(whole, document, asking.may_read, namespace=namespace, now=self._registry.clock())
-            return ThingAccess(thing_id, policy_id, found)
+            return document, _named(asking.policy(policy_id), asking)
 
-        return await self._registry.known(ask)
+        document, whole = await self._registry.known(ask)
+        _check_size(*whole.entries)
+        namespace, now = split_id(thing_id)[0], self._registry.clock()
+        found = await self._aside(
+            partial(explain.access, whole, document, lambda *_: True, namespace=namespace, now=now)
+        )
+        return ThingAccess(thing_id, whole.policy_id, found)
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        """Have it worked out beside the loop, one thing after the other: there may be many rules."""
+        async with self._turn:
+            return await aside("rights", work)
 
     async def _guards(self, thing_ids: list[str]) -> dict[str, str | None]:
         """The policy id of each thing; None where there is no thing."""
@@ -227,6 +255,13 @@ class Inquiries:
 
     async def _permits(self, policy_id: str, subjects: tuple[str, ...], namespace: str | None) -> Permits | None:
         return await self._registry.known(lambda: self._registry.rights.permits(None, policy_id, subjects, namespace))
+
+
+def _check_size(*entries: EffectiveEntry) -> None:
+    """Raise PolicyTooRich where there are more rules than can be told apart in good time."""
+    count = sum(len(entry.entry["subjects"]) * len(entry.entry["resources"]) for entry in entries)
+    if count > RULES:
+        raise PolicyTooRich(count=count, limit=RULES)
 
 
 def _named(whole: EffectivePolicy, asking: Asking, sent: str = "") -> EffectivePolicy:
