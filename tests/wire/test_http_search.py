@@ -6,7 +6,7 @@ import json
 import zlib
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from msgspec import structs
@@ -86,6 +86,18 @@ async def test_a_page_has_an_order_a_size_and_a_cursor(tmp_path: Path):
         assert await found(server, "option=sort(-thingId),size(2)") == names(9, 8)
         assert await found(server, "option=sort(%2BthingId),size(2)") == names(0, 1)
         assert await found(server, "option=sort(+thingId),size(2)") == names(0, 1)
+
+
+async def test_a_search_looks_at_some_fields_not_at_thousands(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client:
+        for filters in (
+            [f"or({','.join(f'exists(attributes/a{n})' for n in range(51))})"],
+            [f"exists(attributes/a{n})" for n in range(51)],
+            [f"eq(attributes/a,{n})" for n in range(4_000)],
+        ):
+            form = urlencode([("filter", text) for text in filters])
+            answer = await client.post("/api/2/search/things/count", content=form, headers=FORM)
+            assert (answer.status_code, answer.json()["error"]) == (400, "rql.expression.invalid")
 
 
 async def test_a_cursor_that_somebody_made_up_is_refused(tmp_path: Path):
@@ -299,6 +311,8 @@ async def test_things_of_a_filter_are_changed_and_told_row_by_row(tmp_path: Path
         for answer, status, code in (
             (await client.delete("/api/2/bulk/things"), 400, "bulk:filter.missing"),
             (await client.delete("/api/2/bulk/things?filter=x"), 400, "rql.expression.invalid"),
+            (await client.delete(f"{url}&dry_run=true"), 400, "bulk:parameter.unknown"),
+            (await client.delete(f"{url}&option=size(1)"), 400, "bulk:parameter.unknown"),
             (await client.patch(url, json={}), 415, "mediatype.unsupported"),
             (await client.get(url), 405, "gateway:method.notallowed"),
         ):
@@ -394,6 +408,8 @@ async def test_aggregates_that_make_no_sense_are_refused(tmp_path: Path, body: A
     async with served(tmp_path) as server, server.client() as client:
         answer = await client.post("/api/2/search/things/aggregate", json=body)
         assert (answer.status_code, answer.json()["error"]) == (400, "thing-search:aggregate.invalid")
+        for word, right in (("median", "percentile"), ("'what'", "groupBy")):
+            assert word not in answer.json()["message"] or f", {right}" in answer.json()["message"]
 
 
 async def test_searches_go_on_while_things_change(tmp_path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 from urllib.parse import parse_qsl
 
 from msgspec import Raw, Struct, structs
@@ -13,8 +13,9 @@ from msgspec import Raw, Struct, structs
 from skerry import fields, things
 from skerry.errors import SkerryError
 from skerry.ids import ThingIdInvalid, check_thing_id
-from skerry.rql.parse import parse
+from skerry.rql.parse import SIZE_LIMIT, RqlInvalid, parse
 from skerry.rql.predicate import And, Predicate
+from skerry.rql.predicate import fields as fields_of
 from skerry.signals import Command, Response
 from skerry_registry.http import aggregate
 from skerry_registry.http.answer import VERSION, Answer, encode, of_json
@@ -43,6 +44,8 @@ TURN = 100
 ANSWER_MAX = 32_000_000
 """Bytes of things in one answer."""
 OFFSET_MAX = 1_000_000
+FIELDS_MAX = 50
+"""Fields that one search may look at: each takes memory for every thing there is."""
 ALL = ("GET", "POST")
 
 Given: TypeAlias = "list[tuple[str, str]]"
@@ -115,6 +118,8 @@ class Searching:
         body: dict[str, Any] = {"items": found.items}
         if found.cursor is not None:
             body["cursor"] = found.cursor
+        elif found.offset is None:
+            body["nextPageOffset"] = -1
         if found.offset is not None:
             body["nextPageOffset"] = found.offset
         return of_json(200, body, [VERSION])
@@ -202,10 +207,20 @@ class Searching:
     def predicate(self, filters: Sequence[str]) -> Predicate | None:
         """What all filters say together. Raises RqlInvalid."""
         now = self._door.clock() if filters else 0
+        length = sum(map(len, filters))
+        if length > SIZE_LIMIT:
+            _refuse(f"all filters together have {length} characters, {SIZE_LIMIT} are allowed")
         terms = tuple(parse(text, now) for text in filters)
         if not terms:
             return None
-        return terms[0] if len(terms) == 1 else And(terms)
+        predicate = terms[0] if len(terms) == 1 else And(terms)
+        if (count := len(fields_of(predicate))) > FIELDS_MAX:
+            _refuse(f"it looks at {count} fields, {FIELDS_MAX} are allowed")
+        return predicate
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise RqlInvalid(position=1, problem=problem, near="▸ (all of it)", sound=True)
 
 
 _ROUTES = (b"", b"/count", b"/aggregate")
