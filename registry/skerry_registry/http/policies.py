@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from msgspec import UNSET
 
 from skerry import placeholders, pointer
 from skerry.ids import PolicyIdInvalid, check_policy_id
 from skerry.placeholders import PlaceholderUnresolved
-from skerry.signals import Command, Json, NewId, Path, Verb
+from skerry.signals import Command, Json, NewId, Verb
 from skerry.values import JsonInvalid
 from skerry_policies.actions import ACTIVATE, DEACTIVATE, LABEL, ActionNotPossible, Integration
 from skerry_policies.document import PolicyIdNotSettable
 from skerry_registry.http.answer import Answer
-from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
+from skerry_registry.http.errors import RouteNotFound
 from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.request import Request
-from skerry_registry.http.things import DEFAULT_NAMESPACE, REMEMBERED, SHORT
+from skerry_registry.http.spots import Spot, Spots, id_in, segments
+from skerry_registry.http.things import DEFAULT_NAMESPACE
 
 PREFIX = b"/api/2/policies"
 VERBS: dict[str, Verb] = {"GET": "retrieve", "PUT": "modify", "DELETE": "delete", "POST": "modify"}
@@ -44,15 +44,6 @@ Question = Callable[[Request, str], Awaitable[Answer]]
 """Answers something about a policy, or about all of them (id '')."""
 
 
-class Spot(NamedTuple):
-    """What a URL names: the policy (empty: all of them), the path within, the methods there, and the class of route."""
-
-    id: str
-    path: Path
-    methods: tuple[str, ...]
-    route: str
-
-
 class Policies:
     """Answers requests on policies."""
 
@@ -67,19 +58,12 @@ class Policies:
         self._integration_subject = integration_subject
         self._new_id = new_id
         self._questions = questions
-        self._spots: dict[bytes, Spot] = {}
+        self._spots = Spots(spot_of)
 
     async def answer(self, request: Request) -> Answer:
         """Answer one request; raises SkerryError."""
-        spot = self._spots.get(request.path) or self._remember(request.path)
-        request.route = spot.route
-        method = request.method
-        if method not in spot.methods:
-            allow = ", ".join(spot.methods)
-            raise MethodNotAllowed(
-                method=method, path=request.path.decode("latin-1"), allow=allow, headers={"allow": allow}
-            )
-        if spot.route == "policies" and method == "POST":
+        spot = self._spots.named(request)
+        if spot.route == "policies" and request.method == "POST":
             return await self._create(request)
         if (question := self._questions.get(spot.route)) is not None:
             return await question(request, spot.id)
@@ -149,14 +133,6 @@ class Policies:
         )
         return await self._exchange.carry_out(request, command, PREFIX + b"/" + quote(policy_id, safe=":").encode())
 
-    def _remember(self, raw: bytes) -> Spot:
-        spot = spot_of(raw)
-        if len(raw) <= SHORT:
-            if len(self._spots) >= REMEMBERED:
-                self._spots.clear()
-            self._spots[raw] = spot
-        return spot
-
 
 def integration_subjects(template: str, claims: Mapping[str, Json]) -> tuple[str, ...]:
     """The subjects that the template stands for, LABEL left in; none where a claim is missing. Raises PlaceholderUnresolved."""
@@ -169,14 +145,9 @@ def integration_subjects(template: str, claims: Mapping[str, Json]) -> tuple[str
 
 def spot_of(raw: bytes) -> Spot:
     """What the raw path names. Raises RouteNotFound, and what is wrong with ids and pointers."""
-    rest = raw[len(PREFIX) :]
-    if rest in {b"", b"/"}:
+    parts = segments(raw, PREFIX)
+    if not parts:
         return Spot("", (), COLLECTION, "policies")
-    parts = rest[1:].split(b"/")
-    if parts[-1] == b"" and len(parts) > 1:
-        parts.pop()
-    if not rest.startswith(b"/") or b"" in parts[:2]:
-        raise RouteNotFound(path=raw.decode("latin-1"))
     policy_id = policy_id_in(parts[0])
     if len(parts) == 1:
         return Spot(policy_id, (), ANY, "policy")
@@ -184,7 +155,9 @@ def spot_of(raw: bytes) -> Spot:
     if found is None:
         raise RouteNotFound(path=raw.decode("latin-1"))
     route, methods = found
-    path = () if route in {"explain", "simulate"} else pointer.from_url(rest[1 + len(parts[0]) :], "policy")
+    if route in {"explain", "simulate"}:
+        return Spot(policy_id, (), methods, route)
+    path = pointer.from_url(raw[len(PREFIX) + 1 + len(parts[0]) :], "policy")
     if route == "import":
         check_policy_id(path[1])
     return Spot(policy_id, path, methods, route)
@@ -192,12 +165,7 @@ def spot_of(raw: bytes) -> Spot:
 
 def policy_id_in(segment: bytes) -> str:
     """The id in a segment of a URL. Raises PolicyIdInvalid."""
-    if pointer.has_bad_escape(segment):
-        raise PolicyIdInvalid(id=segment.decode("latin-1"), problem="a '%' is not followed by two hexadecimal digits")
-    try:
-        policy_id = unquote_to_bytes(segment).decode()
-    except UnicodeDecodeError as error:
-        raise PolicyIdInvalid(id=segment.decode("latin-1"), problem="it is not UTF-8 once decoded") from error
+    policy_id = id_in(segment, PolicyIdInvalid)
     check_policy_id(policy_id)
     return policy_id
 

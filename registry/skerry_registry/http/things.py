@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from msgspec import UNSET
 
 from skerry import headers, pointer, things
 from skerry.ids import ThingIdInvalid, check_thing_id
-from skerry.signals import Command, Json, NewId, Path, Verb
+from skerry.signals import Command, Json, NewId, Verb
 from skerry_registry.http import listing
 from skerry_registry.http.answer import Answer
-from skerry_registry.http.errors import (
-    MethodNotAllowed,
-    NotProvided,
-    RouteNotFound,
-    ThingNotCreatableLive,
-)
+from skerry_registry.http.errors import NotProvided, RouteNotFound, ThingNotCreatableLive
 from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.request import Request
 from skerry_registry.http.search import Searching
+from skerry_registry.http.spots import Spot, Spots, id_in, segments
 
 PREFIX = b"/api/2/things"
 DEFAULT_NAMESPACE = "org.eclipse.ditto"
 VERBS: dict[str, Verb] = {"GET": "retrieve", "PUT": "modify", "PATCH": "merge", "DELETE": "delete"}
-REMEMBERED = 8_192
-SHORT = 512
-"""Bytes of paths that are worth remembering."""
 
 SELECTABLE = {"thing", "attributes", "features", "feature", "properties", "desiredProperties"}
 """The routes whose reads heed `fields`."""
@@ -48,15 +40,6 @@ Question = Callable[[Request, str], Awaitable[Answer]]
 """Answers something about one thing."""
 
 
-class Spot(NamedTuple):
-    """What a URL names: the thing (empty: all of them), the path within, the methods there, and the class of route."""
-
-    id: str
-    path: Path
-    methods: tuple[str, ...]
-    route: str
-
-
 class Things:
     """Answers requests on things."""
 
@@ -66,20 +49,11 @@ class Things:
         self._access = access
         self._searching = searching
         self._new_id = new_id
-        self._spots: dict[bytes, Spot] = {}
+        self._spots = Spots(spot_of)
 
     async def answer(self, request: Request) -> Answer:
         """Answer one request; raises SkerryError."""
-        spot = self._spots.get(request.path)
-        if spot is None:
-            spot = self._remember(request.path)
-        request.route = spot.route
-        method = request.method
-        if method not in spot.methods:
-            allow = ", ".join(spot.methods)
-            raise MethodNotAllowed(
-                method=method, path=request.path.decode("latin-1"), allow=allow, headers={"allow": allow}
-            )
+        spot, method = self._spots.named(request), request.method
         ditto = request.ditto
         accept = ditto.get("accept", "")
         if accept.startswith("text/event-stream"):
@@ -135,40 +109,22 @@ class Things:
         )
         return await self._exchange.carry_out(request, command, PREFIX + b"/" + quote(thing_id, safe=":").encode())
 
-    def _remember(self, raw: bytes) -> Spot:
-        spot = spot_of(raw)
-        if len(raw) <= SHORT:
-            if len(self._spots) >= REMEMBERED:
-                self._spots.clear()
-            self._spots[raw] = spot
-        return spot
-
 
 def spot_of(raw: bytes) -> Spot:
     """What the raw path names. Raises RouteNotFound, NotProvided, and what is wrong with ids and pointers."""
-    rest = raw[len(PREFIX) :]
-    if rest in {b"", b"/"}:
+    parts = segments(raw, PREFIX)
+    if not parts:
         return Spot("", (), COLLECTION, "things")
-    parts = rest[1:].split(b"/")
-    if parts[-1] == b"" and len(parts) > 1:
-        parts.pop()
-    if not rest.startswith(b"/") or b"" in parts[:2]:
-        raise RouteNotFound(path=raw.decode("latin-1"))
     thing_id = thing_id_in(parts[0])
     if len(parts) == 1:
         return Spot(thing_id, (), ANY, "thing")
     route, methods = _route_of(parts[1:], raw)
-    return Spot(thing_id, pointer.from_url(rest[1 + len(parts[0]) :]), methods, route)
+    return Spot(thing_id, pointer.from_url(raw[len(PREFIX) + 1 + len(parts[0]) :]), methods, route)
 
 
 def thing_id_in(segment: bytes) -> str:
     """The id in a segment of a URL. Raises ThingIdInvalid."""
-    if pointer.has_bad_escape(segment):
-        raise ThingIdInvalid(id=segment.decode("latin-1"), problem="a '%' is not followed by two hexadecimal digits")
-    try:
-        thing_id = unquote_to_bytes(segment).decode()
-    except UnicodeDecodeError as error:
-        raise ThingIdInvalid(id=segment.decode("latin-1"), problem="it is not UTF-8 once decoded") from error
+    thing_id = id_in(segment, ThingIdInvalid)
     check_thing_id(thing_id)
     return thing_id
 
