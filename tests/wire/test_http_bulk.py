@@ -89,6 +89,7 @@ async def test_every_row_is_answered_in_order_under_the_caller_s_rights(tmp_path
     [
         ("?atomic=perhaps", {}, 400, "header.invalid"),
         ("?dry-run=perhaps", {}, 400, "header.invalid"),
+        ("?dryrun=true", {}, 400, "bulk:parameter.unknown"),
         ("", {"content-type": "application/json"}, 415, "mediatype.unsupported"),
         ("", {"idempotency-key": "x" * 256}, 400, "bulk:key.invalid"),
         ("/none", {}, 404, "gateway:path.notfound"),

@@ -30,7 +30,7 @@ from skerry_registry.http.errors import (
 from skerry_registry.http.exchange import FORBIDDEN, Reasons
 from skerry_registry.http.outbox import Outbox
 from skerry_registry.http.request import BODY_PATIENCE, ClientGone, Request
-from skerry_registry.http.selection import Selection
+from skerry_registry.http.selection import Selection, check_parameters
 from skerry_registry.identities.namespaces import Reach
 from skerry_registry.identities.refusals import NamespaceNotAccessible
 from skerry_registry.runs import NotDone
@@ -104,6 +104,7 @@ class Bulk:
             if request.method != "POST":
                 path = request.path.decode("latin-1")
                 raise MethodNotAllowed(method=request.method, path=path, allow="POST", headers={"allow": "POST"})
+            check_parameters(request, "atomic")
             atomic = _switch(request, "atomic")
             rehearsal = _switch(request, "dry-run")
             _check_type(request)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from skerry_registry.http.errors import MethodNotAllowed
 from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.options import Option
 from skerry_registry.http.outbox import Outbox
-from skerry_registry.http.request import ClientGone, Request
+from skerry_registry.http.request import QUERY_HEADERS, ClientGone, Request
 from skerry_registry.http.search import Asked, Searching, asked_of
 
 NDJSON = (b"content-type", b"application/x-ndjson")
@@ -38,6 +39,25 @@ class FilterMissing(SkerryError):
     description = "Give a filter, as filter=eq(attributes/retired,true); exists(thingId) names all that you may see."
 
 
+class ParameterUnknown(SkerryError):
+    """A parameter that nobody would follow: `dryrun=true` would do what it was to try out."""
+
+    code = "bulk:parameter.unknown"
+    status = 400
+    message = "There is no parameter '{name}' here; {hint}."
+    description = "Nothing was done. Correct the parameter, or leave it out."
+
+
+def check_parameters(request: Request, *own: str) -> None:
+    """Raise ParameterUnknown for one that is neither of these nor a header."""
+    names = (*own, "dry-run")
+    for name in request.query:
+        if name not in own:
+            near = difflib.get_close_matches(name.lower().replace("_", "-"), [*names, *QUERY_HEADERS], 1)
+            hint = f"did you mean {near[0]}" if near else f"there are {', '.join(names)}"
+            raise ParameterUnknown(name=name, hint=hint)
+
+
 class Selection:
     """Changes what a search finds."""
 
@@ -55,6 +75,7 @@ class Selection:
                 allow = ", ".join(VERBS)
                 path = request.path.decode("latin-1")
                 raise MethodNotAllowed(method=request.method, path=path, allow=allow, headers={"allow": allow})
+            check_parameters(request, "filter", "namespaces")
             asked = asked_of(request, request.given)
             if not asked.filters:
                 raise FilterMissing
