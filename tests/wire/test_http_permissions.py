@@ -179,6 +179,9 @@ async def test_a_decision_is_explained(clients):
     assert (found["granted"], found["decidedBy"][0]["entry"], found["missing"]) == (True, "other", [])
     for wrong in ({**asked, "subjects": []}, {"resource": "thing:/"}, [1], {**asked, "subjects": "x"}):
         assert (await ditto.post(f"{P}/explain", json=wrong)).status_code == 400
+    for name, value in (("permission", "REED"), ("resource", "thing/attributes"), ("resource", "attributes")):
+        answer = await ditto.post(f"{P}/explain", json={**asked, name: value})
+        assert (answer.status_code, f"at /{name}:" in answer.json()["message"]) == (400, True)
 
 
 async def test_what_others_may_by_hidden_entries_stays_hidden(clients):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -32,10 +32,14 @@ class AggregateInvalid(SkerryError):
     )
 
 
+Op: TypeAlias = Literal["count", "min", "max", "avg", "sum", "percentile"]
+OPS = get_args(Op)
+
+
 class Figure(Struct, frozen=True, forbid_unknown_fields=True):
     """One figure of each group."""
 
-    op: Literal["count", "min", "max", "avg", "sum", "percentile"]
+    op: Op
     path: str | None = None
     p: Annotated[float, Meta(ge=0, le=100)] | None = None
 
@@ -68,7 +72,7 @@ def read(value: Json) -> Wanted:
     try:
         body = msgspec.convert(value, Body)
     except msgspec.ValidationError as error:
-        raise AggregateInvalid(problem=str(error).replace("`", "'").replace("$", "the body")) from error
+        raise AggregateInvalid(problem=_problem(str(error))) from error
     filters = (body.filter,) if isinstance(body.filter, str) else body.filter
     metrics = tuple(_metric(name, figure) for name, figure in (body.aggregates or {"count": Figure("count")}).items())
     known = {*body.group_by, *(metric.name for metric in metrics)}
@@ -96,6 +100,14 @@ def shown(wanted: Wanted, groups: Sequence[Group]) -> dict[str, Any]:
     if len(rows) > wanted.limit:
         answer["more"] = len(rows) - wanted.limit
     return answer
+
+
+def _problem(text: str) -> str:
+    """What msgspec says of the body, with what would be right."""
+    for word, names in (("enum value", OPS), ("unknown field", (*Body.__struct_encode_fields__, "op", "path", "p"))):
+        if word in text:
+            text = f"{text}; possible are {', '.join(names)}"
+    return text[:1].lower() + text[1:].replace("`", "'").replace("$", "the body")
 
 
 def _metric(name: str, figure: Figure) -> Metric:

@@ -6,9 +6,11 @@ import re
 from typing import TypeVar
 
 import msgspec
+from msgspec import structs
 
 from skerry.signals import Json
 from skerry.values import JsonFieldMissing, JsonInvalid
+from skerry_policies.document import resource_key
 from skerry_registry.asking import Asker
 from skerry_registry.http.answer import VERSION, Answer, of_json
 from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
@@ -19,6 +21,7 @@ from skerry_registry.inquiries import Inquiries, PermissionCheck, Question
 T = TypeVar("T")
 CHECK = b"/api/2/checkPermissions"
 CHECKS_MAX = 1_000
+PERMISSIONS = ("READ", "WRITE", "EXECUTE", "READ_TS")
 MISSING = re.compile(r"Object missing required field `(\w+)`")
 
 
@@ -46,8 +49,12 @@ class Permissions:
         return of_json(200, answers, [VERSION])
 
     async def explain(self, request: Request, policy_id: str) -> Answer:
-        """`POST /policies/{id}/explain`."""
+        """`POST /policies/{id}/explain`. Raises JsonInvalid for a resource or permission that nothing asks for."""
         question = _read(await self._exchange.value(request), Question)
+        if question.permission not in PERMISSIONS:
+            problem = f"'{question.permission}' is none of {', '.join(PERMISSIONS)}"
+            raise JsonInvalid(at="/permission", problem=problem)
+        question = structs.replace(question, resource=resource_key("/resource", question.resource))
         asker = asker_of(request)
         found = await self._exchange.in_time(request, lambda: self._inquiries.explain(asker, policy_id, question))
         return of_json(200, found, [VERSION])
