@@ -84,6 +84,8 @@ async def test_a_change_is_simulated_from_a_file_or_standard_input(server: Serve
         "Nobody would gain or lose anything.\n"
     )
     assert "cannot be read as a policy" in await run(server, "simulate", "demo:fleet", "-", stdin=b"{", code=2)
+    locked = await run(server, "simulate", "demo:fleet", "-", stdin=b'{"entries":{}}', code=2)
+    assert ("Keep at least one subject" in locked, "Log in" in locked) == (True, False)
     assert "No such file" in await run(server, "simulate", "demo:fleet", str(tmp_path / "none"), code=2)
 
 

@@ -49,6 +49,7 @@ class Client:
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._connection = kind(parts.hostname, parts.port, timeout=10)
         self._headers = {"accept": "application/json"}
+        self._user = user
         if user is not None:
             login = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
             self._headers["authorization"] = f"Basic {login}"
@@ -86,8 +87,17 @@ class Client:
 
     def _check(self, answer: HTTPResponse) -> None:
         if answer.status >= 400 and answer.getheader("content-type", "").startswith("application/json"):
-            said = msgspec.json.decode(answer.read())
-            raise ServerRefused(url=self.url, answer=answer.status, text=said.get("message", answer.reason))
+            raise self._refusal(answer, msgspec.json.decode(answer.read()))
+
+    def _refusal(self, answer: HTTPResponse, value: Any) -> ServerRefused:
+        """What the server says, and its advice; who has not logged in is told how instead."""
+        said: dict[str, Any] = value if isinstance(value, dict) else {}
+        facts: dict[str, Any] = {"url": self.url, "answer": answer.status, "text": said.get("message") or answer.reason}
+        if "description" in said and answer.status != 401:
+            facts["description"] = said["description"]
+        elif "description" in said and self._user is not None:
+            facts["description"] = f"The login was {self._user}, with a password. {said['description']}"
+        return ServerRefused(**facts)
 
     def _ask(self, method: str, path: str, body: bytes | None) -> tuple[Any, str | None]:
         """Ask, once more over a new connection where the old one broke."""
@@ -111,11 +121,7 @@ class Client:
             if answer.status < 400:
                 raise ServerRefused(url=self.url, answer=answer.status, text=value["message"]) from None
         if answer.status >= 400:
-            said = value.get("message", "") if isinstance(value, dict) else ""
-            facts: dict[str, Any] = {"url": self.url, "answer": answer.status, "text": said or answer.reason}
-            if answer.status not in {401, 403} and isinstance(value, dict) and "description" in value:
-                facts["description"] = value["description"]
-            raise ServerRefused(**facts)
+            raise self._refusal(answer, value)
         following = re.search(r'<([^>]+)>\s*;[^,]*rel="?next"?', answer.headers.get("link", ""))
         return value, _local(following[1]) if following else None
 

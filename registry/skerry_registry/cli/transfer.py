@@ -260,8 +260,12 @@ class _Importing:
             if report.failed <= TOLD:
                 value = _decode(line).get("value")
                 told = value.get("message", "") if isinstance(value, dict) else ""
+                if status == 412 and self._on_conflict == "fail" and row.get("path") == "/":
+                    told = "It is there already."
                 text = f"line {number}: {_id(row)}: {status} {told}"
                 self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            elif report.failed == TOLD + 1:
+                self._console.print("… and more", highlight=False, markup=False)
 
 
 def _is_policy(row: dict[str, Any]) -> bool:
