@@ -145,6 +145,8 @@ def test_rules_that_mean_nothing_are_told():
         NamespaceRule(resource_types=("message",), conditions=("{{ jwt:a | fn:b() }}",), allowed_namespaces=("a:b",))
     ]
     assert len(list(namespaces.contradictions(wrong))) == 3
+    bare = namespaces.contradictions((NamespaceRule(conditions=("jwt:iss",)),))
+    assert [problem.endswith("no braces; write {{ jwt:iss }}.") for problem in bare] == [True]
     rules = [
         CreationRule(resource_types=("message",)),
         CreationRule(resource_types=("policy",), thing_definitions=("a",)),

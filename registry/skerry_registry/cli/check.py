@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import typer
+from msgspec import Struct
 
 from skerry.errors import SkerryError
 from skerry_adapters.sources import Source
@@ -99,6 +100,13 @@ def _problems(settings: Settings) -> Iterator[str]:
     yield from contradictions(settings)
 
 
+def _plain(entry: object) -> object:
+    """A rule by its members that say something."""
+    if not isinstance(entry, Struct):
+        return entry
+    return {name: list(said) for name in entry.__struct_fields__ if (said := getattr(entry, name))}
+
+
 def _without_login(value: object) -> object:
     if isinstance(value, str) and "://" in value and "@" in value:
         scheme, _, rest = value.partition("://")
@@ -106,5 +114,5 @@ def _without_login(value: object) -> object:
     if isinstance(value, dict):
         return list(value)
     if isinstance(value, tuple):
-        return [getattr(entry, "name", entry) for entry in value]
+        return [getattr(entry, "name", None) or _plain(entry) for entry in value]
     return value

@@ -23,5 +23,7 @@ def problems_of(template: str, scopes: Sequence[str]) -> Iterator[str]:
         placeholders.resolve(template, dict.fromkeys(scopes, lambda _: []))
     except SkerryError as error:
         yield f"'{template}': {error.text} {error.payload().get('description', '')}".rstrip()
+    if "{" not in template and template.strip().startswith(tuple(f"{scope}:" for scope in scopes)):
+        yield f"'{template}' is taken as it stands, for it has no braces; write {{{{ {template.strip()} }}}}."
     if template.count("{{") != template.count("}}"):
         yield f"'{template}' is not written as a placeholder is, such as {{{{ jwt:sub }}}}."
