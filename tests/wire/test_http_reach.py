@@ -16,6 +16,8 @@ RULES = (
     NamespaceRule(allowed_namespaces=("org.open", "org.open.*")),
 )
 ALL = {"x-zone": "all"}
+GRANTS = {key: {"grant": ["READ", "WRITE"], "revoke": []} for key in ("thing:/", "policy:/")}
+OWN = {"entries": {"o": {"subjects": {"nginx:ditto": {"type": ""}}, "resources": GRANTS}}}
 
 
 async def test_a_closed_namespace_is_closed_on_every_path_and_left_out_of_every_answer(tmp_path: Path):
@@ -53,6 +55,24 @@ async def test_a_closed_namespace_is_closed_on_every_path_and_left_out_of_every_
         assert (await client.get("/api/2/search/things/count")).json() == 2
         assert (await client.get("/api/2/search/things/count", headers=ALL)).json() == 3
         assert (await client.get("/api/2/search/things/count", params={"namespaces": "org.closed"})).json() == 0
+
+
+async def test_no_policy_is_made_in_or_copied_from_a_closed_namespace_beside_a_thing(tmp_path: Path):
+    settings = structs.replace(Settings(), namespace_access=RULES)
+    async with served(tmp_path, settings=settings) as server, server.client() as client:
+        assert (await client.put("/api/2/policies/org.closed:p", json=OWN, headers=ALL)).status_code == 201
+        for value in (
+            {"policyId": "org.closed:new", "_policy": OWN},
+            {"_policy": {**OWN, "policyId": "org.closed:new"}},
+            {"_copyPolicyFrom": "org.closed:p"},
+            {"policyId": "org.closed:new", "_copyPolicyFrom": "org.open:p"},
+        ):
+            answer = await client.put("/api/2/things/org.open:t", json=value)
+            assert (answer.status_code, answer.json()["error"]) == (403, "gateway:namespace.notaccessible"), value
+            row = json.dumps({"topic": "org.open/t/things/twin/commands/create", "path": "/", "value": value})
+            bulk = await client.post("/api/2/bulk", content=row, headers={"content-type": "application/x-ndjson"})
+            assert bulk.json()["value"]["error"] == "gateway:namespace.notaccessible"
+        assert (await client.put("/api/2/things/org.open:t", json={"policyId": "org.closed:p"})).status_code == 201
 
 
 async def test_an_envelope_in_a_bulk_upload_stays_within_reach_too(tmp_path: Path):

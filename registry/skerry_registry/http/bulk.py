@@ -302,7 +302,7 @@ def _reached(row: Row, reach: Reach) -> Row:
     command = row.command
     if not isinstance(command, SkerryError):
         try:
-            reach.check(command.kind, command.id)
+            reach.check_command(command)
         except NamespaceNotAccessible as error:
             return Row(row.number, row.text, error)
     return row

@@ -58,7 +58,7 @@ class Exchange:
     async def carry_out(self, request: Request, command: Command, path: bytes) -> Answer:
         """Have the command carried out; `path` is where what it makes will be. Raises SkerryError."""
         if request.reach is not None:
-            request.reach.check(command.kind, command.id)
+            request.reach.check_command(command)
         wish = wish_of(request.ditto, query=command.verb == "retrieve", acknowledged=command.kind == "thing")
         path = path if path.endswith(b":/") else path.removesuffix(b"/")
         try:

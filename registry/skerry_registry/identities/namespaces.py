@@ -10,7 +10,7 @@ from skerry import placeholders
 from skerry.errors import SkerryError
 from skerry.ids import split_id
 from skerry.rql.evaluate import like
-from skerry.signals import Clock
+from skerry.signals import Clock, Command
 from skerry_registry.identities.bounded import keep
 from skerry_registry.identities.caller import Caller
 from skerry_registry.identities.claims import problems_of
@@ -66,6 +66,20 @@ class Reach:
         namespace = split_id(id_)[0]
         if not self.covers(kind, namespace):
             raise NamespaceNotAccessible(namespace=namespace)
+
+    def check_command(self, command: Command) -> None:
+        """Raise NamespaceNotAccessible where a command is for, copies or makes beside its thing what may not be reached."""
+        self.check(command.kind, command.id)
+        value = command.value
+        if command.kind != "thing" or command.path or not isinstance(value, dict):
+            return
+        inline, source = value.get("_policy"), value.get("_copyPolicyFrom")
+        if inline is None and source is None:
+            return
+        named = inline.get("policyId") if isinstance(inline, dict) else None
+        for id_ in (value.get("policyId") or named, source):
+            if isinstance(id_, str) and ":" in id_ and not id_.startswith("{{"):
+                self.check("policy", id_)
 
     def _decide(self, kind: str, namespace: str) -> bool:
         rules = [rule for rule in self._rules if rule.concerns(kind)]
