@@ -75,7 +75,6 @@ class Rights:
         self._kept: dict[tuple[Any, ...], _Kept] = {}
         self._sets: dict[str, EffectivePolicy] = {}
         self._set_size = 0
-        self._importers: dict[str, set[str]] = {}
         self._alike: dict[tuple[tuple[str, Path, str, bool], ...], Permits] = {}
 
     @property
@@ -132,7 +131,7 @@ class Rights:
             rules = rules_of([entry.entry for entry in whole.entries], subjects, namespace, now)
             documents = whole.documents
         else:
-            self._relate(policy_id, ())
+            self._forget_set(policy_id)
             rules = rules_of(document["entries"].values(), subjects, namespace, now)
         plain = documents is None and rules.everywhere and rules.until is None
         permits, size = self._compile(rules.rows)
@@ -176,10 +175,6 @@ class Rights:
         """The same of a document that the policy has or may get, in every namespace."""
         return self._resolve(run, policy_id, document, self._roots_of(policy_id))
 
-    def dependents(self, policy_id: str) -> set[str]:
-        """The policies that rest upon this one (by imports of any depth, or as a root of their namespace), where known."""
-        return set(self._importers.get(policy_id, ()))
-
     def _visible(self, run: Run | None, policy_id: str) -> dict[str, Any] | None:
         """The document that counts: the durable one, or what this very run has made of it."""
         key: Key = ("policy", policy_id)
@@ -212,25 +207,14 @@ class Rights:
         whole = imports.resolve(policy_id, document, load, roots)
         if lacking:
             raise Lacking(lacking)
-        self._relate(policy_id, [other for other in whole.documents if other != policy_id], known)
         self._keep_set(policy_id, whole)
         return whole
 
-    def _relate(self, policy_id: str, others: Sequence[str], known: EffectivePolicy | None = None) -> None:
-        """Remember upon which others a policy rests, and forget those it rested upon before."""
-        before = known
-        if known is None and (gone := self._sets.pop(policy_id, None)) is not None:
+    def _forget_set(self, policy_id: str) -> None:
+        """Give up a policy's set."""
+        gone = self._sets.pop(policy_id, None)
+        if gone is not None:
             self._set_size -= len(gone.entries)
-            before = gone
-        if before is not None:
-            for other in before.documents:
-                importers = self._importers.get(other)
-                if importers is not None:
-                    importers.discard(policy_id)
-                    if not importers:
-                        del self._importers[other]
-        for other in others:
-            self._importers.setdefault(other, set()).add(policy_id)
 
     def _roots_of(self, policy_id: str) -> tuple[str, ...]:
         """The root policies of a policy's namespace, the closest pattern first."""
@@ -244,10 +228,10 @@ class Rights:
 
     def _keep_set(self, policy_id: str, whole: EffectivePolicy) -> None:
         """Remember a policy's set, and make room: one that imports much is large."""
-        before = self._sets.pop(policy_id, None)
-        self._set_size += len(whole.entries) - (0 if before is None else len(before.entries))
+        self._forget_set(policy_id)
+        self._set_size += len(whole.entries)
         while self._sets and (len(self._sets) >= self._limit or self._set_size > self._size_limit):
-            self._set_size -= len(self._sets.pop(next(iter(self._sets))).entries)
+            self._forget_set(next(iter(self._sets)))
         self._sets[policy_id] = whole
 
     def _keep(self, key: tuple[Any, ...], kept: _Kept) -> None:
