@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from skerry.errors import SkerryError
 from skerry.signals import Command
-from skerry_registry.bulk.progress import HOUR, KeyBusy, Progress
+from skerry_registry.bulk.progress import HOUR, UPLOADS_KEPT, KeyBusy, Progress
 from skerry_registry.bulk.rows import Lines, RowTooLarge, read
 
 LIMIT = 20
@@ -60,5 +60,24 @@ def test_what_is_done_under_a_key_is_known_until_it_is_old(tmp_path: Path):
         again.close()
         now[0] = 3 * HOUR
         assert progress.begin("me", "key").done(1, 10) == {}
+    finally:
+        progress.close()
+
+
+def test_one_subject_keeps_some_uploads_and_forgets_its_own_first(tmp_path: Path):
+    now = [0]
+    progress = Progress(tmp_path / "bulk.db", lambda: now[0])
+    try:
+        other = progress.begin("you", "key")
+        other.note([(1, other.digest(1, b"x"), 201)])
+        other.close()
+        for number in range(UPLOADS_KEPT + 2):
+            now[0] += 1
+            upload = progress.begin("me", str(number))
+            upload.note([(1, upload.digest(1, b"x"), 201)])
+            upload.close()
+        assert progress.begin("you", "key").done(1, 1)
+        assert progress.begin("me", str(UPLOADS_KEPT)).done(1, 1)
+        assert not progress.begin("me", "0").done(1, 1)
     finally:
         progress.close()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 HOUR = 3_600_000_000
 ROWS_KEPT = 5_000_000
 """Rows of all uploads together; the oldest uploads are forgotten first."""
+UPLOADS_KEPT = 1_000
+"""Uploads of one subject; its oldest are forgotten first."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS uploads (
     upload INTEGER PRIMARY KEY, subject TEXT NOT NULL, key TEXT NOT NULL, touched INTEGER NOT NULL,
@@ -140,13 +142,15 @@ class Progress:
             self._connection.close()
 
     def _forget(self, now: int) -> None:
-        """Forget what is old, and the oldest where there is too much."""
+        """Forget what is old, and the oldest where there is too much, of one subject first."""
         uploads: list[Any] = self._connection.execute(
-            "SELECT upload, touched, rows FROM uploads ORDER BY touched DESC"
+            "SELECT upload, subject, touched, rows FROM uploads ORDER BY touched DESC"
         ).fetchall()
         kept = 0
-        for upload, touched, rows in uploads:
+        of_subject: dict[str, int] = {}
+        for upload, subject, touched, rows in uploads:
             kept += rows
-            if (touched < now - self._age or kept > ROWS_KEPT) and upload not in self._running:
+            number = of_subject[subject] = of_subject.get(subject, 0) + 1
+            if (touched < now - self._age or kept > ROWS_KEPT or number > UPLOADS_KEPT) and upload not in self._running:
                 self._connection.execute("DELETE FROM rows WHERE upload = ?", (upload,))
                 self._connection.execute("DELETE FROM uploads WHERE upload = ?", (upload,))
