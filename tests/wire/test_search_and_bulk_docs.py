@@ -24,6 +24,7 @@ def test_the_examples_run_as_printed(tmp_path: Path, name: str):
     examples = EXAMPLE.findall(text)
     assert len(examples) >= 6
     with skerry_in(tmp_path) as server:
+        server.run("user", "add", "devops", "--password", "foobar", "--role", "devops")
         path = f"{Path(skerry_command()).parent}{os.pathsep}{os.environ['PATH']}"
         for command, printed in examples:
             done = subprocess.run(
