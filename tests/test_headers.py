@@ -61,10 +61,10 @@ def test_requested_acks_are_a_list_or_an_array(text, labels):
 @pytest.mark.parametrize(
     ("text", "row"),
     [
-        ("ab", headers.AckLabelInvalid),
-        ("a b c", headers.AckLabelInvalid),
-        ("x" * 101, headers.AckLabelInvalid),
-        ("abc,", headers.AckLabelInvalid),
+        ("ab", headers.HeaderInvalid),
+        ("a b c", headers.HeaderInvalid),
+        ("x" * 101, headers.HeaderInvalid),
+        ("abc,", headers.HeaderInvalid),
         ("[1]", headers.HeaderInvalid),
         ("[", headers.HeaderInvalid),
     ],

@@ -65,11 +65,19 @@ async def test_a_time_names_what_was_before_it(registry):
         assert await refused(registry, get(**{"at-historical-timestamp": beyond})) == GONE
 
 
-@pytest.mark.parametrize("revision", ["0", "-1", "3", "99999999999999999999999"])
+@pytest.mark.parametrize("revision", ["-2", "3", "99999999999999999999999"])
 async def test_what_never_was_is_not_found(registry, revision):
     await registry.handle(put())
     await registry.handle(put(1, "attributes", "a"))
     assert await refused(registry, at(revision)) == GONE
+
+
+async def test_revisions_are_counted_back_from_the_newest(registry):
+    for value in (1, 2, 3):
+        await registry.handle(put({"attributes": {"a": value}}))
+    assert [(await read(registry, at(back))).revision for back in (0, -1, -2)] == [3, 2, 1]
+    both = get(**{"at-historical-revision": "1", "at-historical-timestamp": "1970-01-01T00:00:00Z"})
+    assert await refused(registry, both) == GONE  # the time goes first
 
 
 @pytest.mark.parametrize(
@@ -112,8 +120,12 @@ async def test_the_headers_of_the_change_are_told(registry):
     await registry.handle(put({}, headers={"correlation-id": "one", "device": "d"}))
     await registry.handle(put(1, "attributes", "a", headers={"correlation-id": "two"}))
     found = await read(registry, at(1))
-    assert json.loads(found.headers["historical-headers"]) == {"correlation-id": "one", "ditto-originator": ANNE[0]}
-    assert "historical-headers" not in (await read(registry, at(2))).headers
+    assert json.loads(found.headers["historical-headers"]) == {
+        "correlation-id": "one",
+        "ditto-originator": ANNE[0],
+        "entity-revision": 1,
+    }
+    assert json.loads((await read(registry, at(2))).headers["historical-headers"])["correlation-id"] == "two"
 
 
 async def test_a_policy_is_read_as_it_was(registry):

@@ -18,7 +18,11 @@ async def registry() -> AsyncIterator[Registry]:
 async def test_who_may_read_nothing_is_told_that_there_is_nothing(registry):
     await registry.handle(put({"attributes": {"a": 1}}))
     assert await refused(registry, get(who=BOB)) == (404, "things:thing.notfound")
-    assert await refused(registry, get("attributes", who=BOB)) == (404, "things:thing.notfound")
+    assert await refused(registry, get("attributes", who=BOB)) == (404, "things:attributes.notfound")
+    assert await refused(registry, get("features", "f", "properties", "x", who=BOB)) == (
+        404,
+        "things:feature.property.notfound",
+    )
     assert await registry.things(BOB, "", 10) == []
 
 
@@ -100,7 +104,8 @@ async def test_a_thing_whose_policy_is_gone_is_out_of_reach(registry):
     await registry.handle(put())
     await registry.handle(Command(verb="delete", kind="policy", id=T1, subjects=ANNE))
     assert await refused(registry, get()) == (404, "things:thing.notfound")
-    assert await refused(registry, put(1, "attributes", "a")) == (403, "things:attribute.notmodifiable")
+    assert await refused(registry, put(1, "attributes", "a")) == (403, "things:thing.notmodifiable")
+    assert await refused(registry, delete()) == (403, "things:thing.notmodifiable")
 
 
 async def test_after_a_deletion_the_policy_stays_and_is_in_the_way(registry):

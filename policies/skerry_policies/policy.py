@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType, structs
 
-from skerry import fields, headers, pointer, preconditions, values
+from skerry import fields, headers, pointer, preconditions, times, values
 from skerry.errors import SkerryError
 from skerry.ids import check_policy_id
 from skerry.signals import Command, Decision, Event, Held, Response
@@ -117,8 +117,9 @@ def carry_out(
     part = parts.part_of(path)
     before = held.document
     found = UNSET if before is None else pointer.get(before, path)
-    if not (command.verb == "delete" and found is UNSET):
-        preconditions.check(command.headers, _etag(held.revision, path, found), command.verb, "policy")
+    there = _there(part, path, before, found)
+    if not (command.verb == "delete" and there is UNSET):
+        preconditions.check(command.headers, _etag(part, held.revision, path, there), command.verb, "policy")
     if before is None:
         return _create(held, command, now, terms, permits_of)
     if command.verb == "create":
@@ -127,11 +128,12 @@ def carry_out(
         if not path:
             return _decision(held, command, now, created=False)
         if found is UNSET and not _is_void(policy_id, part, path, before):
-            return Decision(response=Response(status=204, revision=held.revision))
+            etag = _etag(part, held.revision, path, there)
+            return Decision(response=Response(status=204, etag=etag, revision=held.revision))
         after: dict[str, Any] = pointer.remove(before, path)
     else:
         _check_within(policy_id, path, before)
-        _check_if_equal(held, command, found)
+        _check_if_equal(held, command, there)
         after = _with(before, path, command.value)
         document.check_imports(policy_id, len(after.get("imports", ())))
         if part in {"policy", "entries", "entry", "references"}:
@@ -149,7 +151,7 @@ def _check_if_equal(held: Held, command: Command, found: Json | UnsetType) -> No
     """Refuse a change that would change nothing, where the caller wants that. Raises PolicyPreconditionFailed."""
     wish = command.headers.get("if-equal", "").strip()
     if wish == "skip" and found is not UNSET and values.same(found, command.value):
-        etag = str(_etag(held.revision, command.path, found))
+        etag = str(_etag("", held.revision, command.path, found))
         raise preconditions.PolicyPreconditionFailed(
             headers={"etag": etag},
             header="if-equal",
@@ -157,6 +159,17 @@ def _check_if_equal(held: Held, command: Command, found: Json | UnsetType) -> No
             etag=etag,
             description="The change would change nothing.",
         )
+
+
+_TAGLESS = frozenset({"importable", "namespaces", "import transitiveImports"})
+"""Parts that Ditto gives no ETag, and that are never there in the eyes of a precondition."""
+
+
+def _there(part: str, path: Path, before: dict[str, Any] | None, found: Json | UnsetType) -> Json | UnsetType:
+    """What preconditions take for the part: some that the policy says nothing of are there, and empty."""
+    if found is UNSET and before is not None and part in {"allowedAdditions", "imports"}:
+        return _WHEN_ABSENT[part] if len(path) == 1 or pointer.get(before, path[:2]) is not UNSET else UNSET
+    return found
 
 
 def _create(
@@ -249,17 +262,30 @@ def retrieve(held: Held, permits: Permits, command: Command) -> Response:
             value = _WHEN_ABSENT[part]
         else:
             raise parts.not_accessible(held.id, path)
-    etag = _etag(held.revision, path, value)
-    preconditions.check(command.headers, etag, command.verb, "policy")
+    etag = None if part == "import entries" else _etag(part, held.revision, path, value)
+    if etag is not None:
+        preconditions.check(command.headers, etag, command.verb, "policy")
     if type(value) is dict:
         value = permits.view(path, value, "policy")
         value = {} if value is UNSET else value
         if not path:
             value = {"policyId": held.id, **value}
-    selector = command.headers.get("fields")
-    if selector and not path:
-        value = fields.select(value, fields.parse(selector))
+    selected = command.headers.get("fields")
+    if selected is not None and not path and type(value) is dict:
+        selector = fields.parse(selected)
+        value = fields.select({**value, **_special(held, selector)}, selector)
     return Response(status=200, value=value, etag=etag, revision=held.revision)
+
+
+def _special(held: Held, selector: fields.Selector) -> dict[str, Any]:
+    """What is told of a policy only where it is named."""
+    known = {
+        "_namespace": held.id.partition(":")[0],
+        "_revision": held.revision,
+        "_created": times.write(held.created),
+        "_modified": times.write(held.modified),
+    }
+    return {name: value for name, value in known.items() if name in selector}
 
 
 def shown(whole: dict[str, Any]) -> dict[str, Any]:
@@ -267,9 +293,9 @@ def shown(whole: dict[str, Any]) -> dict[str, Any]:
     return {"policyId": whole["policyId"], "imports": {}, **whole}
 
 
-def _etag(revision: int, path: Path, value: Json | UnsetType) -> str | None:
-    """The tag of a policy or a part of it; None for what is not there."""
-    if value is UNSET:
+def _etag(part: str, revision: int, path: Path, value: Json | UnsetType) -> str | None:
+    """The tag of a policy or a part of it; None for what is not there, or has none."""
+    if value is UNSET or part in _TAGLESS or (part == "references" and not value):
         return None
     return preconditions.value_etag(value) if path else preconditions.thing_etag(revision)
 
@@ -277,6 +303,7 @@ def _etag(revision: int, path: Path, value: Json | UnsetType) -> str | None:
 def _decision(held: Held, command: Command, now: Micros, *, created: bool) -> Decision:
     """The event and the answer."""
     revision, path = held.revision + 1, command.path
+    part = parts.part_of(path)
     value = UNSET if command.verb == "delete" else command.value
     event = Event(
         kind="policy",
@@ -292,7 +319,7 @@ def _decision(held: Held, command: Command, now: Micros, *, created: bool) -> De
     answer = Response(
         status=201 if created else 204,
         value=UNSET if not created or value is UNSET else value if path else shown(value),
-        etag=_etag(revision, path, value),
+        etag=_etag(part, revision, path, [] if part == "allowedAdditions" and value is UNSET else value),
         revision=revision,
     )
     return Decision(response=answer, event=event)

@@ -41,9 +41,11 @@ def parse(text: str) -> Selector:
 
 def _parse(text: str) -> Selector:
     tokens: list[str] = _TOKEN.findall(text)
-    if not text.strip():
-        raise FieldSelectorInvalid(selector=text, problem="it is empty")
+    if tokens and tokens[-1] == "," and len(tokens) > 1:
+        tokens.pop()
     selector: Selector = {}
+    if not text.strip():
+        return selector
     end = _read(text, tokens, 0, selector, 0)
     if end < len(tokens):
         raise FieldSelectorInvalid(selector=text, problem="a parenthesis is closed that was not opened")

@@ -165,7 +165,7 @@ def response_required(headers: Mapping[str, str]) -> bool:
 
 
 def requested_acks(text: str | None) -> tuple[str, ...]:
-    """The labels asked for, each once: a JSON array (protocol) or a comma list (HTTP). Raises AckLabelInvalid, HeaderInvalid."""
+    """The labels asked for, each once: a JSON array (protocol) or a comma list (HTTP). Raises HeaderInvalid."""
     text = (text or "").strip()
     if not text:
         return ()
@@ -177,8 +177,12 @@ def requested_acks(text: str | None) -> tuple[str, ...]:
     else:
         labels = [label.strip() for label in text.split(",")]
     for label in labels:
-        check_label(label)
+        if not _LABEL.fullmatch(label):
+            raise HeaderInvalid(name="requested-acks", value=text, problem=LABEL_RULE.format(label=label[:100]))
     return tuple(dict.fromkeys(labels))
+
+
+LABEL_RULE = "'{label}' is no label: 3 to 100 characters of a-z, A-Z, 0-9, '-', '_', ':'"
 
 
 def check_label(label: str) -> None:

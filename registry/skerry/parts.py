@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from skerry import ids, patch, values
 from skerry.errors import SkerryError
-from skerry.pointer import write
+from skerry.pointer import put, write
 from skerry.signals import Json, Path
 
 
@@ -187,6 +187,11 @@ def missing(document: Json, thing_id: str, path: Path) -> ThingNotAccessible:
     if len(path) == 3 or not isinstance(feature, dict) or path[2] not in feature:
         return whole(thing_id=thing_id, feature_id=path[1])
     return single(thing_id=thing_id, feature_id=path[1], path=write(path[3:]))
+
+
+def unreadable(thing_id: str, path: Path) -> ThingNotAccessible:
+    """The error for a part of which the caller may read nothing, as if all above it were there."""
+    return missing(put({}, path, None), thing_id, path)
 
 
 def checked(thing_id: str, path: Path, value: Json | UnsetType, *, merging: bool) -> Json:

@@ -21,13 +21,6 @@ class PointerInvalid(SkerryError):
     description = "Segments are separated by single slashes: /features/scada/properties/power."
 
 
-class AttributePointerInvalid(PointerInvalid):
-    """Not the pointer of an attribute."""
-
-    code = "things:attribute.pointerinvalid"
-    message = "'{pointer}' does not name an attribute: {problem}"
-
-
 def parse(text: str) -> Path:
     """The path of a pointer's text; '' and '/' are the root. Raises PointerInvalid."""
     if not text or text == "/":
@@ -71,8 +64,7 @@ def from_url(raw: bytes, kind: Kind = "thing") -> Path:
         check_key(segment)
     rest = [part for segment in segments[fixed:] for part in _segment(raw, segment).split("/")]
     if "" in rest:
-        row = AttributePointerInvalid if head == ["attributes"] else PointerInvalid
-        raise row(pointer=_show(raw), problem="a segment is empty")
+        raise PointerInvalid(pointer=_show(raw), problem="a segment is empty")
     for segment in rest:
         check_key(segment)
     return (*head, *rest)

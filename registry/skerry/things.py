@@ -110,12 +110,13 @@ def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  
         raise ThingConflict(thing_id=command.id)
     if not path and not merging:
         value = _whole(command.id, value, document["policyId"])
-    if len(path) > 2 and path[0] == "features" and not merging and pointer.get(document, path[:2]) is UNSET:
-        raise FeatureNotFound(thing_id=command.id, feature_id=path[1])
     before = pointer.get(document, path)
     after = patch.merge(None if before is UNSET else before, value) if merging else value
     if asked:
         _check_conditions(held, command, before)
+    if len(path) > 2 and path[0] == "features" and not merging and pointer.get(document, path[:2]) is UNSET:
+        raise FeatureNotFound(thing_id=command.id, feature_id=path[1])
+    if asked:
         if "if-equal" in asked:
             value = _if_equal(held, command, before, after, value)
         if merging and conditions.PATCH in asked:

@@ -76,15 +76,6 @@ class PolicyRefused(SkerryError):
     description = "Correct _policy, or leave it out: the thing then gets a policy that grants you everything."
 
 
-class PolicyNotAllowed(SkerryError):
-    """An inline policy for a thing that exists."""
-
-    code = "things:policy.notallowed"
-    status = 400
-    message = "The thing '{thing_id}' exists; it cannot be given a policy with _policy."
-    description = "Change its policy under /api/2/policies, or set another policyId."
-
-
 class ReferenceUnresolved(SkerryError):
     """A placeholder that leads nowhere."""
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from skerry_registry.runs import Run
 
 log = logging.getLogger(__name__)
+POLICY_GONE = "The thing's policy does not exist, or no longer: create it, and the thing can be reached again."
 
 
 class Deciding:
@@ -102,15 +103,22 @@ class Deciding:
 
     def _retrieve_thing(self, run: Run, held: Held, command: Command, now: Micros) -> Response:
         """A thing or a part of it, as far as the caller may see."""
-        if held.document is not None and "condition" in command.headers:
-            permits = self._rights.permits(run, held.document["policyId"], command.subjects, held.id.partition(":")[0])
-            if permits is not None:
-                guarded.check_condition(permits, held, command, now)
-        visible = self.visible_thing(run, held, command.subjects)
-        if visible is None:
+        whole = held.document
+        permits = None
+        if whole is not None:
+            permits = self._rights.permits(run, whole["policyId"], command.subjects, held.id.partition(":")[0])
+        if permits is None:
             raise things.ThingNotAccessible(thing_id=command.id)
+        if "condition" in command.headers:
+            guarded.check_condition(permits, held, command, now)
+        visible = guarded.shown(permits, held)
+        if visible is None:
+            raise parts.unreadable(command.id, command.path)
         document = visible.document
         assert document is not None
+        if command.path:
+            parts.check_path(command.path, "retrieve")
+            document = guarded.part_shown(permits, held, document, command.path)
         if "_policy" in command.headers.get("fields", ""):
             document = self._with_policy(run, held, document, command)
         return things.retrieve(visible, document, command)
@@ -131,23 +139,29 @@ class Deciding:
         held = entry.head
         assert held.document is not None
         permits = self._rights.permits(run, held.document["policyId"], command.subjects, held.id.partition(":")[0])
-        if permits is not None:
-            guarded.check_readable(permits, command, now)
-        if permits is None or not may_write(permits, command, held.document):
-            raise refusal(command)
+        if permits is None:
+            raise ThingNotModifiable(thing_id=held.id, path="/", description=POLICY_GONE)
         warning: str | None = None
         value = command.value
         if not command.path and isinstance(value, dict):
             if value.get("_policy") is not None:
-                raise creation.PolicyNotAllowed(thing_id=held.id)
+                warning = '299 - "The thing has its policy already: _policy is ignored. Change the policy itself."'
             command = _without_special(command, value)
+        if command.verb == "merge" and not command.path and not command.value:
+            parts.checked(command.id, (), command.value, merging=True)
+        guarded.check_readable(permits, command, now)
+        if not may_write(permits, command, held.document):
+            raise refusal(command)
+        if not command.path and isinstance(value, dict):
             if isinstance(value.get("policyId"), str):
-                warning = self._check_new_policy(run, held, value["policyId"], command)
+                warning = self._check_new_policy(run, held, value["policyId"], command) or warning
         elif command.path == ("policyId",) and isinstance(value, str):
             warning = self._check_new_policy(run, held, value, command)
         response = self._take(run, entry, command, guarded.decide(permits, held, command, now, self._thing_limit))
         if warning is not None:
-            log.warning("thing points to a policy that does not exist", extra={"thing": held.id})
+            log.warning(
+                "thing is changed otherwise than was meant, maybe", extra={"thing": held.id, "warning": warning}
+            )
             response = structs.replace(response, headers={**response.headers, "warning": warning})
         return response
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET, structs
 
-from skerry import conditions, metadata, pointer, things
+from skerry import conditions, metadata, parts, pointer, things
 from skerry.preconditions import CONDITIONAL, PreconditionFailed
 from skerry_registry.refusals import ThingNotModifiable
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skerry.rql.predicate import Field
-    from skerry.signals import Command, Decision, Held, Micros, Path
+    from skerry.signals import Command, Decision, Held, Json, Micros, Path
     from skerry_policies.enforcer import Permits
 
 
@@ -68,6 +68,22 @@ def shown(permits: Permits | None, held: Held) -> Held | None:
         tree = None if tree is None else permits.view(path, tree)
         tree = None if tree is UNSET else tree
     return structs.replace(held, document=left, metadata=tree)
+
+
+def part_shown(permits: Permits, held: Held, visible: Json, path: Path) -> Json:
+    """What is to be shown of the document where a part is asked for: an object of which nothing is left is an empty one.
+
+    Raises the error that says what is missing, that of the part itself where the caller may read nothing of it.
+    """
+    if not permits.may_partly("thing", path, "READ"):
+        raise parts.unreadable(held.id, path)
+    if pointer.get(visible, path) is not UNSET:
+        return visible
+    if type(pointer.get(held.document, path)) is not dict:
+        if len(path) > 1 and path[0] == "attributes" and pointer.get(held.document, path[:1]) is UNSET:
+            path = path[:1]
+        raise parts.missing(held.document, held.id, path)
+    return pointer.put(visible, path, {})
 
 
 def check_readable(permits: Permits, command: Command, now: Micros) -> None:

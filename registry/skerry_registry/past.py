@@ -118,9 +118,12 @@ class Past:
         permits = await self._permits(command, document)
         if permits is None or not permits.may_partly(command.kind, (), "READ"):
             raise _not_accessible(command)
+        if revision is not None and revision <= 0:
+            revision += held.revision
         if revision == held.revision:
             rest = {name: text for name, text in command.headers.items() if name not in HEADERS}
-            return (await self._present.handle_all((structs.replace(command, headers=rest),)))[0]
+            answer = (await self._present.handle_all((structs.replace(command, headers=rest),)))[0]
+            return answer if isinstance(answer, SkerryError) else await self._told(answer, held)
         was = await self._was(held, revision, time, now)
         if was is not None and was.document is not None and was.created < held.created:
             was = await self._of_before(was, was.document, command)
@@ -130,7 +133,11 @@ class Past:
             response = policy.retrieve(was, permits, command)
         else:
             response = await self._thing(was, document["policyId"], permits, command, now)
-        told = values.encode(await self._headers(was)).decode()
+        return await self._told(response, was)
+
+    async def _told(self, response: Response, was: Held) -> Response:
+        """The answer with what is told of the change that led to the state."""
+        told = values.encode({**await self._headers(was), "entity-revision": was.revision}).decode()
         return structs.replace(response, headers={**response.headers, "historical-headers": told})
 
     async def _held(self, kind: Kind, id: str) -> Held:  # noqa: A002
@@ -170,8 +177,10 @@ class Past:
         visible = guarded.shown(permits, was)
         if visible is None or visible.document is None:
             raise _not_accessible(command)
-        document = visible.document
-        if "_policy" in command.headers.get("fields", ""):
+        document: Any = visible.document
+        if command.path:
+            document = guarded.part_shown(permits, was, document, command.path)
+        elif "_policy" in command.headers.get("fields", ""):
             guard = (await self._held("policy", policy_id)).document
             shown = UNSET if guard is None else permits.view((), policy.shown(guard), "policy")
             document = document if shown is UNSET else {**document, "_policy": shown}
@@ -186,9 +195,12 @@ class Past:
 
 
 def _revision(command: Command) -> int | None:
-    """The revision that is asked for, None where it is a time. Raises HeaderInvalid."""
+    """The revision that is asked for (0: the newest, -1: the one before), None where it is a time, which goes first.
+
+    Raises HeaderInvalid.
+    """
     text = command.headers.get("at-historical-revision")
-    if text is None:
+    if text is None or "at-historical-timestamp" in command.headers:
         return None
     try:
         return int(text)
@@ -215,7 +227,7 @@ def _not_accessible(command: Command) -> SkerryError:
 
 
 def _gone(command: Command) -> ThingHistoryNotFound:
-    revision = command.headers.get("at-historical-revision")
-    when = f"revision {revision}" if revision is not None else command.headers["at-historical-timestamp"]
+    time = command.headers.get("at-historical-timestamp")
+    when = f"revision {command.headers['at-historical-revision']}" if time is None else time
     row = ThingHistoryNotFound if command.kind == "thing" else PolicyHistoryNotFound
     return row(id=command.id, when=when)

@@ -94,7 +94,11 @@ async def test_earlier_states_are_read_by_revision_and_by_time(client):
     then = (await client.get(THING, params={"fields": "_modified"})).json()["_modified"]
     await client.put(f"{THING}/attributes/a", json=3)
     first = await client.get(f"{THING}/attributes/a", params={"at-historical-revision": "1"})
-    assert (first.json(), first.headers["entity-revision"], first.headers["historical-headers"]) == (1, "1", "{}")
+    assert (first.json(), first.headers["entity-revision"], first.headers["historical-headers"]) == (
+        1,
+        "1",
+        '{"entity-revision":1}',
+    )
     assert (await client.get(f"{THING}/attributes/a", headers={"at-historical-revision": "2"})).json() == 2
     assert (await client.get(f"{THING}/attributes/a", headers={"at-historical-timestamp": then})).json() == 1
     newest = await client.get(f"{THING}/attributes/a", headers={"at-historical-revision": "3"})

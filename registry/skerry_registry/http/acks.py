@@ -12,7 +12,7 @@ from skerry import headers
 from skerry.headers import HeaderInvalid
 from skerry.signals import Response
 from skerry_registry.http.answer import VERSION, Answer, of_json, of_response
-from skerry_registry.http.errors import AcknowledgementTimeout, CommandTimeout
+from skerry_registry.http.errors import AcknowledgementTimeout, AnswerNotWanted, CommandTimeout
 
 TIMEOUT = 10.0
 PATIENCE = 3.0
@@ -47,8 +47,10 @@ def wish_of(ditto: dict[str, str], *, query: bool, acknowledged: bool = True) ->
     labels = tuple(label for label in headers.requested_acks(ditto.get("requested-acks")) if label != LIVE)
     if query or not acknowledged:
         labels = ()
-    answer = query or headers.response_required(ditto)
-    if timeout == 0 and (labels or query or (answer and "response-required" in ditto)):
+    answer = headers.response_required(ditto)
+    if query and not answer:
+        raise AnswerNotWanted
+    if timeout == 0 and (labels or (answer and (query or not acknowledged or "response-required" in ditto))):
         raise HeaderInvalid(
             name="timeout",
             value=ditto.get("timeout", ""),

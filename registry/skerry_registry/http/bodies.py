@@ -43,7 +43,13 @@ def check_media_type(method: str, given: str, *, browser: bool = False) -> None:
     accepted = PATCH_TYPES if method == "PATCH" else JSON_TYPES
     if media in accepted or (method != "PATCH" and media in UNTYPED and not browser):
         return
-    raise MediaTypeUnsupported(given=given, method=method, accepted=", ".join(accepted))
+    raise unsupported(method, given)
+
+
+def unsupported(method: str, given: str) -> MediaTypeUnsupported:
+    """The error that answers a body of this type, or that there is neither body nor type."""
+    accepted = PATCH_TYPES if method == "PATCH" else JSON_TYPES
+    return MediaTypeUnsupported(given=given, method=method, accepted=", ".join(accepted))
 
 
 def _invalid(body: bytes, text: str) -> JsonInvalid:

@@ -132,7 +132,9 @@ class SearchOptionInvalid(SkerryError):
     code = "thing-search:search.option.invalid"
     status = 400
     message = "The option '{option}' cannot be followed: {reason}."
-    description = "Possible here: size(1..200), sort(+path,-path), cursor(...) from a previous page, or limit(offset,count)."
+    description = (
+        "Possible here: size(1..200), sort(+path,-path), cursor(...) from a previous page, or limit(offset,count)."
+    )
 
 
 class ThingNotCreatableLive(SkerryError):
@@ -142,6 +144,15 @@ class ThingNotCreatableLive(SkerryError):
     status = 405
     message = "A thing cannot be created on the live channel."
     description = "Leave the parameter channel out, or set it to twin."
+
+
+class AnswerNotWanted(SkerryError):
+    """A question whose answer is not wanted."""
+
+    code = "command.headers.invalid"
+    status = 400
+    message = "A read cannot have response-required=false: its answer is all there is to it."
+    description = "Leave response-required out, or set it to true."
 
 
 class CommandTimeout(SkerryError):

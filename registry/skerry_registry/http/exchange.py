@@ -47,8 +47,12 @@ class Exchange:
     async def value(self, request: Request) -> Json:
         """The JSON of the body. Raises MediaTypeUnsupported, JsonInvalid, BodyTooLarge."""
         edge = request.edge
-        bodies.check_media_type(request.method, edge.get("content-type", ""), browser="origin" in edge)
-        return bodies.decode(await request.body_in_time(self._body_max))
+        media = edge.get("content-type", "")
+        bodies.check_media_type(request.method, media, browser="origin" in edge)
+        body = await request.body_in_time(self._body_max)
+        if not (body or media):
+            raise bodies.unsupported(request.method, media)
+        return bodies.decode(body)
 
     async def value_if_any(self, request: Request) -> Json:
         """The JSON of the body, or None where there is no body."""

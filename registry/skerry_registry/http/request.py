@@ -81,6 +81,8 @@ EDGE_HEADERS = {
     )
 }
 """What the edge reads itself."""
+LARGE = {b"cookie"}
+"""Headers that are none of a command's, however long; what else is unknown counts as Ditto counts it."""
 REPEATABLE = {"accept", "x-forwarded-proto"}
 QUERY_HEADERS = {
     "accept",
@@ -196,7 +198,7 @@ class Request:
                     size=len(value), limit=HEADER_MAX, description=f"Shorten '{key.decode('latin-1')}'."
                 )
             elif name is None:
-                continue
+                size += len(key) + len(value) if key not in LARGE else 0
             elif name not in known:
                 known[name] = _text(value)
                 size += len(value) if known is self.ditto else 0

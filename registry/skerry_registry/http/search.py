@@ -115,14 +115,12 @@ class Searching:
             number = await self._exchange.in_time(request, lambda: self.count(asked))
             return of_json(200, number, [VERSION])
         found = await self._exchange.in_time(request, lambda: self.page(asked, request.ditto["correlation-id"]))
-        body: dict[str, Any] = {"items": found.items}
+        page: dict[str, Any] = {"items": found.items}
         if found.cursor is not None:
-            body["cursor"] = found.cursor
-        elif found.offset is None:
-            body["nextPageOffset"] = -1
-        if found.offset is not None:
-            body["nextPageOffset"] = found.offset
-        return of_json(200, body, [VERSION])
+            page["cursor"] = found.cursor
+        else:
+            page["nextPageOffset"] = -1 if found.offset is None else found.offset
+        return of_json(200, page, [VERSION])
 
     async def count(self, asked: Asked) -> int:
         """How many things there are."""

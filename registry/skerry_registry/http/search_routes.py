@@ -54,7 +54,10 @@ SEARCH_SCHEMAS: dict[str, Any] = {
         "properties": {
             "items": {"$ref": "#/components/schemas/Things"},
             "cursor": {**TEXT, "description": "Where the next page begins; none on the last."},
-            "nextPageOffset": {"type": "integer", "description": "With limit(..) only; -1 on the last page."},
+            "nextPageOffset": {
+                "type": "integer",
+                "description": "-1 on the last page; where the next one begins with limit(..) only.",
+            },
         },
         "required": ["items"],
     },
