@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from skerry.signals import Command
 
 
 class Reach(Protocol):
@@ -15,8 +18,8 @@ class Reach(Protocol):
         """Whether things (policies) of a namespace may be reached."""
         ...
 
-    def check(self, kind: str, id_: str) -> None:
-        """Raise a SkerryError unless the entity's namespace may be reached."""
+    def check_command(self, command: Command) -> None:
+        """Raise a SkerryError unless all that the command is for may be reached."""
         ...
 
 

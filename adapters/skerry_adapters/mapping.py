@@ -126,7 +126,7 @@ def compile_source(source: Source, limit: int) -> Inbounder:
             raise PayloadTooLarge(size=len(message.payload), limit=limit)
         made = inbound(message, now)
         if message.reach is not None:
-            message.reach.check(made.kind, made.id)
+            message.reach.check_command(made)
         return made
 
     return checked

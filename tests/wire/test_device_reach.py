@@ -44,7 +44,9 @@ async def test_an_envelope_stays_within_reach_whatever_its_topic(tmp_path: Path)
         device, boss = await server.connect("device"), await server.connect("boss")
         assert await device.publish("ditto/open/T1", ENVELOPE % b"shut") == 0
         assert await boss.publish("ditto/shut/T1", ENVELOPE % b"shut") == 0
-        assert [letter.code for letter in server.letters.list()] == ["gateway:namespace.notaccessible"] * 2
+        copying = b'{"topic":"open/T2/things/twin/commands/create","path":"/","value":{"_copyPolicyFrom":"shut:p"}}'
+        assert await device.publish("ditto/open/T2", copying) == 0
+        assert [letter.code for letter in server.letters.list()] == ["gateway:namespace.notaccessible"] * 3
         assert await device.publish("ditto/open/T1", ENVELOPE % b"open") == 0
         assert await server.read("open:T1", "attributes") == {"a": 1}
         await device.close()

@@ -140,6 +140,14 @@ async def test_a_refused_row_of_an_upload_says_why_too(clients):
     assert answer.json()["value"]["why"]["missing"] == [{"resource": "thing:/attributes/a", "permission": "WRITE"}]
 
 
+async def test_a_refused_change_by_a_filter_says_why_too(clients):
+    _, eve = clients
+    answer = await eve.patch("/api/2/bulk/things?filter=exists(thingId)", json={"attributes": {"a": 2}}, headers=MERGE)
+    refused = json.loads(answer.text.splitlines()[0])
+    missing = [{"resource": "thing:/attributes/a", "permission": "WRITE"}]
+    assert (refused["status"], refused["why"]["missing"]) == (403, missing)
+
+
 async def test_a_refusal_names_the_revoke_that_decided(clients):
     ditto, eve = clients
     rights = {"grant": ["READ", "WRITE"], "revoke": []}

@@ -27,7 +27,7 @@ from skerry_registry.http.errors import (
     MethodNotAllowed,
     RouteNotFound,
 )
-from skerry_registry.http.exchange import FORBIDDEN, Reasons
+from skerry_registry.http.exchange import EXPLAINED, FORBIDDEN, Reasons
 from skerry_registry.http.outbox import Outbox
 from skerry_registry.http.request import BODY_PATIENCE, ClientGone, Request
 from skerry_registry.http.selection import Selection, check_parameters
@@ -43,8 +43,6 @@ BATCH = 100
 ENVELOPE = 16_384
 """Bytes that an envelope may have beside its value."""
 KEY_LONGEST = 255
-EXPLAINED = 1_000
-"""Refusals of one upload that are given their reasons."""
 REPLAYED = "idempotent-replay"
 
 

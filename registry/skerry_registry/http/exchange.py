@@ -20,6 +20,8 @@ T = TypeVar("T")
 BODY_LEAST = 1_048_576
 """A body may be longer than the thing it describes (white space, escapes), but not longer than this or the thing's limit."""
 FORBIDDEN = 403
+EXPLAINED = 1_000
+"""Refusals of one request that are given their reasons."""
 
 
 class Reasons(Protocol):
@@ -76,9 +78,13 @@ class Exchange:
                 return of_response(response, location)
             return await settle(self.door.handle(command), wish, request.origin + path.decode("latin-1"))
         except SkerryError as error:
-            if error.status == FORBIDDEN and self._reasons is not None:
-                await self._reasons.attach(command, error, request.reach)
+            await self.say_why(request, command, error)
             raise
+
+    async def say_why(self, request: Request, command: Command, error: SkerryError) -> None:
+        """Put `why` into the refusal of a command, where it is a policy's that the caller may read."""
+        if error.status == FORBIDDEN and self._reasons is not None:
+            await self._reasons.attach(command, error, request.reach)
 
     async def in_time(self, request: Request, ask: Callable[[], Awaitable[T]]) -> T:
         """What a question comes to, within the caller's time. Raises CommandTimeout."""

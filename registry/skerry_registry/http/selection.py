@@ -16,7 +16,7 @@ from skerry.signals import Command, Json, Verb
 from skerry_registry.http.answer import VERSION, encode, of_error
 from skerry_registry.http.edge import answer_in
 from skerry_registry.http.errors import MethodNotAllowed
-from skerry_registry.http.exchange import Exchange
+from skerry_registry.http.exchange import EXPLAINED, Exchange
 from skerry_registry.http.options import Option
 from skerry_registry.http.outbox import Outbox
 from skerry_registry.http.request import QUERY_HEADERS, ClientGone, Request
@@ -116,6 +116,8 @@ class Selection:
                     row |= answer.payload()
                 else:
                     counts["refused"] += 1
+                    if counts["refused"] <= EXPLAINED:
+                        await self._exchange.say_why(request, command, answer)
                     row |= answer.payload()
                 rows.append(encode(row) + b"\n")
             await outbox.put(b"".join(rows))
