@@ -100,12 +100,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[CreationRule, ...], Meta(description="Who may not, although an entry above grants it.")
     ] = ()
     ws_frames_per_second: Annotated[
-        int, Meta(ge=0, description="Frames that one WebSocket session may send in a second; 0 for no bound.")
+        int,
+        Meta(
+            ge=0,
+            description="Frames that one WebSocket session may send in a second; 0 for no bound. Of no effect yet: there are no WebSockets.",
+        ),
     ] = 0
     sse_search_results_per_second: Annotated[
         int,
         Meta(
-            ge=0, description="Search results that one stream of server-sent events gets in a second; 0 for no bound."
+            ge=0,
+            description="Search results that one stream of server-sent events gets in a second; 0 for no bound. Of no effect yet: there are no such streams.",
         ),
     ] = 0
     thing_max_bytes: Annotated[Size, Meta(description="Largest thing, as JSON.")] = 102_400
@@ -121,7 +126,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             description="The subject that activateTokenIntegration lets in; {{ jwt:… }} are claims of the caller's token."
         ),
-    ] = "integration:{{policy-entry:label}}:{{jwt:aud}}"
+    ] = "integration:{{policy-entry:label}}:{{jwt:aud}}"  # noqa: S105 - a template of subjects
     policy_lockout_prevention: Annotated[
         bool, Meta(description="Refuse changes of a policy after which nobody could write it any more.")
     ] = True
