@@ -195,6 +195,22 @@ async def test_guesses_from_everywhere_spare_the_address_where_the_user_is_at_ho
     assert await users.verify("ditto", "changed", "10.0.0.1") is not None
 
 
+async def test_guessing_elsewhere_is_throttled_though_the_user_is_about(users: Users):
+    assert await subjects(users, "ditto", "secret", "home")
+    alias = users.key(b"Basic of ditto")
+    await users.verify("ditto", "secret", "home", alias=alias)
+    for number in range(FAILURES_ALLOWED):
+        assert await subjects(users, "ditto", f"guess {number}", "elsewhere") is None
+    for guess in ("one more", "secret"):
+        with pytest.raises(TooManyLogins):
+            await subjects(users, "ditto", guess, "elsewhere")
+    with pytest.raises(TooManyLogins):
+        users.known(alias, "elsewhere")
+    assert users.known(alias, "home")
+    assert await subjects(users, "ditto", "secret", "home")
+    assert await subjects(users, "ditto", "secret", "on the way")
+
+
 def test_a_throttle_gives_a_burst_and_then_one_try_after_the_other():
     seconds = [0.0]
     throttle = Throttle(2, 0.5, clock=lambda: seconds[0], kept=2)

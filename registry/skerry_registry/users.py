@@ -101,8 +101,8 @@ class Users:
     """Who may log in. Verified passwords are remembered by a keyed hash, so argon2 is paid once per login, not per request.
 
     Guesses are throttled: of a name from an address, of a name from addresses where it never logged in, and of such an
-    address. A wrong password that comes again is no new guess, and a password that was right once is not throttled, so a
-    forgotten device or a stranger does not keep the rightful user out.
+    address. A wrong password that comes again is no new guess, and a right password is not throttled where it was right
+    before, so a forgotten device or a stranger does not keep the rightful user out.
     """
 
     def __init__(self, path: Path, *, prefix: str = "nginx:", recheck: float = 0.5) -> None:
@@ -179,6 +179,7 @@ class Users:
             return None
         key = self.key(f"{name}\0{password}".encode("utf-8", "surrogatepass"))
         if (caller := self._verified.get(key)) is not None:
+            self.let_in(name, address)
             if alias is not None:
                 keep(self._verified, alias, caller, VERIFIED_KEPT)
             return caller
@@ -222,10 +223,26 @@ class Users:
         """A hash of a secret that means nothing outside this process."""
         return hashlib.blake2b(secret, key=self._key, digest_size=16).digest()
 
-    def known(self, key: bytes) -> Caller | None:
-        """The caller remembered under an alias, if the file has not changed since."""
+    def known(self, key: bytes, address: str = "") -> Caller | None:
+        """The caller remembered under an alias, if the file has not changed since. Raises TooManyLogins."""
         self._look()
-        return self._verified.get(key)
+        caller = self._verified.get(key)
+        if caller is not None:
+            self.let_in(caller.name, address)
+        return caller
+
+    def let_in(self, name: str, address: str) -> None:
+        """A right password that need not be verified: where it never came from it waits as a guess would.
+
+        Or guessing would cost nothing as long as the rightful user is about. Raises TooManyLogins.
+        """
+        if (name, address) in self._homes:
+            return
+        for throttle, key in ((self._guesses, (name, address)), (self._strange, ("address", address))):
+            if not throttle.take(key):
+                raise TooManyLogins(reason="too many failed just now", headers={"retry-after": str(throttle.patience)})
+            throttle.give_back(key)
+        keep(self._homes, (name, address), None, KNOWN_ADDRESSES)
 
     async def _verify(self, key: bytes, name: str, password: str, *, bounded: bool) -> Caller | None:
         """Edges that bound their logins do not stand in one queue with those that do not."""
