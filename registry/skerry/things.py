@@ -127,7 +127,8 @@ def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  
     if held.metadata is not None or asked:
         event.metadata = _metadata_after(held, event, asked)
     _check_size(held, event, limit)
-    etag = thing_etag(event.revision) if not path else None if after is None and merging else value_etag(after)
+    of_thing = not path or (merging and len(path) == 1 and path[0] in {"definition", "policyId"})
+    etag = thing_etag(event.revision) if of_thing else None if after is None and merging else value_etag(after)
     if exists or merging:
         return Decision(response=Response(status=204, etag=etag, revision=event.revision), event=event)
     return Decision(response=Response(status=201, value=value, etag=etag, revision=event.revision), event=event)

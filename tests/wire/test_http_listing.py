@@ -138,9 +138,7 @@ async def test_namespaces_narrow_the_list_and_belong_to_its_cursor(tmp_path: Pat
         assert (other.status_code, other.json()["error"]) == (400, "thing-search:search.option.invalid")
 
 
-@pytest.mark.parametrize(
-    "option", ["size(0)", "size(201)", "size(x)", "cursor(x)", "sort(size)", "sort(-)", "what", "limit(5)"]
-)
+@pytest.mark.parametrize("option", ["size(0)", "size(201)", "cursor(x)", "sort(-size)", "sort(-)"])
 async def test_options_that_cannot_be_followed_are_refused(tmp_path: Path, option: str):
     async with served(tmp_path) as server, server.client() as client:
         answer = await client.get(f"/api/2/things?option={option}")

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from skerry.errors import SkerryError
-from skerry.rql.parse import parse
+from skerry.rql.parse import RqlInvalid, parse
 from skerry.rql.predicate import Exists
 from skerry_registry.http.errors import SearchOptionInvalid
 from skerry_registry.search.order import ABSENT, BOOLEAN, TEXT
@@ -47,17 +47,17 @@ class Option(Struct, frozen=True):
 
 
 def read_option(text: str) -> Option:
-    """Read `size(..),sort(..),cursor(..),limit(..)`. Raises SearchOptionInvalid."""
+    """Read `size(..),sort(..),cursor(..),limit(..)`. Raises SearchOptionInvalid, RqlInvalid."""
     found: dict[str, str] = {}
     position = 0
     while position < len(text):
         match = _OPTION.match(text, position)
         if match is None:
-            _refuse(text, "it is no list of name(value)")
+            raise _unreadable(text, position, "this is no list of name(value)")
         position = match.end()
         name, value = match[1], match[2]
         if name not in {"size", "sort", "cursor", "limit"}:
-            _refuse(text, f"{name}({value}) is not known here")
+            raise _unreadable(text, match.start(1), f"{name} is no option")
         if name in found:
             _refuse(text, f"{name} is given twice")
         found[name] = value
@@ -74,9 +74,11 @@ def read_option(text: str) -> Option:
 
 
 def order(text: str) -> tuple[Sort, ...]:
-    """The keys in `+a,-b`; a blank stands for a plus, as URLs have it. Raises SearchOptionInvalid."""
+    """The keys in `+a,-b`; a blank stands for a plus, as URLs have it. Raises SearchOptionInvalid, RqlInvalid."""
     keys: list[Sort] = []
     for part in text.split(","):
+        if part[:1] not in {"+", "-", " "}:
+            raise _unreadable(text, text.index(part), "a sort key begins with + (in a URL: %2B) or -")
         name = part.strip().removeprefix("+").strip()
         descending = name.startswith("-")
         try:
@@ -130,7 +132,9 @@ def _is_key(kind: int, value: Any) -> bool:
 
 def _size(text: str, value: str) -> int:
     value = value.strip()
-    if not (value.isascii() and value.isdecimal() and len(value) < 10 and 1 <= int(value) <= SIZE_MAX):
+    if not (value.isascii() and value.isdecimal()):
+        raise _unreadable(text, text.index("size"), "it reads size(number)")
+    if not (len(value) < 10 and 1 <= int(value) <= SIZE_MAX):
         _refuse(text, f"a page has 1 to {SIZE_MAX} things")
     return int(value)
 
@@ -138,11 +142,18 @@ def _size(text: str, value: str) -> int:
 def _limit(text: str, value: str) -> tuple[int, int]:
     parts = [part.strip() for part in value.split(",")]
     if len(parts) != 2 or not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
-        _refuse(text, "limit reads limit(offset,count)")
+        raise _unreadable(text, text.index("limit"), "it reads limit(offset,count)")
     offset, count = int(parts[0]), int(parts[1])
     if not 0 <= count <= SIZE_MAX:
         _refuse(text, f"a page has at most {SIZE_MAX} things")
     return offset, count
+
+
+def _unreadable(text: str, position: int, problem: str) -> RqlInvalid:
+    """The error for what is not even written as an option: Ditto gives it the code of its parser."""
+    return RqlInvalid(
+        position=position + 1, problem=problem, near=text[max(position - 20, 0) : position + 20] or "(nothing)"
+    )
 
 
 def _refuse(text: str, reason: str) -> NoReturn:

@@ -12,7 +12,6 @@ from msgspec import Raw, Struct, structs
 
 from skerry import fields, things
 from skerry.errors import SkerryError
-from skerry.ids import ThingIdInvalid, check_thing_id
 from skerry.rql.parse import SIZE_LIMIT, RqlInvalid, parse
 from skerry.rql.predicate import And, Predicate
 from skerry.rql.predicate import fields as fields_of
@@ -181,7 +180,7 @@ class Searching:
         wanted = aggregate.read(await self._exchange.value(request))
         predicate = self.predicate(wanted.filters)
         subjects = request.caller.subjects
-        asked_for = None if wanted.namespaces is None else namespaces_of(",".join(wanted.namespaces))
+        asked_for = namespaces_of(",".join(wanted.namespaces)) if wanted.namespaces else None
         namespaces = await self._within(subjects, asked_for, request.reach)
         groups = await self._exchange.in_time(
             request,
@@ -256,17 +255,12 @@ def _continued(asked: Asked, place: Place, text: str) -> Asked:
     return structs.replace(asked, filters=place.filters, namespaces=place.namespaces, option=option)
 
 
-def namespaces_of(text: str) -> tuple[str, ...] | None:
-    """The namespaces in a list, sorted; None where none is named. Raises NamespacesInvalid."""
+def namespaces_of(text: str) -> tuple[str, ...]:
+    """The namespaces in a list, sorted; what can be none has no things, as in Ditto. Raises NamespacesInvalid."""
     found = sorted({name.strip() for name in text.split(",")} - {""})
     if len(found) > NAMESPACES_MAX:
         raise NamespacesInvalid(problem=f"there are more than {NAMESPACES_MAX} of them")
-    for name in found:
-        try:
-            check_thing_id(f"{name}:x")
-        except ThingIdInvalid as error:
-            raise NamespacesInvalid(problem=f"'{name}' is none") from error
-    return tuple(found) or None
+    return tuple(found)
 
 
 async def retrieved(
