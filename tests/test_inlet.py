@@ -103,6 +103,13 @@ async def test_what_cannot_be_mapped_is_a_dead_letter_and_stops_nothing(caplog: 
     assert [record.message for record in caplog.records] == ["message refused", "message refused"]
 
 
+async def test_what_goes_to_devices_is_no_dead_letter() -> None:
+    door, letters = Door(), Letters()
+    intake = inlet(door, letters)
+    await intake.take([Inbound(topic="device/x/a/go", payload=b"{"), sent("b")])
+    assert (door.names, letters.kept, intake.counters.committed) == ([["x:b"]], [], 1)
+
+
 async def test_a_refused_command_is_a_dead_letter_with_the_registrys_reason() -> None:
     door = Door(lambda command: Absent(thing=command.id) if command.id == "x:b" else Response(status=204))
     letters = Letters()

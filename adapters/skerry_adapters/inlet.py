@@ -30,6 +30,9 @@ SHORT_TOPIC = 512
 NOT_MODIFIED = 304
 
 
+TO_DEVICES = "device/"
+
+
 class NoSource(MappingError):
     """A topic that no source takes."""
 
@@ -95,6 +98,7 @@ class Inlet:
         counters = self.counters
         counters.received += len(messages)
         places, commands, dead = self._mapped(messages)
+        unmapped = len(dead)
         if commands:
             if self._troubled:
                 await self._troubled[-1].wait()
@@ -110,10 +114,13 @@ class Inlet:
         if dead:
             await self._bury([dead[place] for place in sorted(dead)])
         counters.dead += len(dead)
-        counters.committed += len(messages) - len(dead)
+        counters.committed += len(commands) - (len(dead) - unmapped)
 
     def _mapped(self, messages: Sequence[Inbound]) -> tuple[Sequence[int], list[Command], dict[int, DeadLetter]]:
-        """Which messages mean something, their commands, and the others as dead letters by their place."""
+        """Which messages mean something, their commands, and the others as dead letters by their place.
+
+        What goes to devices is between the broker and them, unless a source takes it.
+        """
         now = self._clock()
         routes = self._routes
         commands: list[Command] = []
@@ -123,6 +130,9 @@ class Inlet:
             route = routes.get(message.topic) or self._route(message.topic)
             try:
                 commands.append(route[1](message, now))
+            except NoSource as error:
+                if not message.topic.startswith(TO_DEVICES):
+                    dead[place] = self._refused(message, route[0], error)
             except SkerryError as error:
                 dead[place] = self._refused(message, route[0], error)
             except Exception:  # the edge's outermost loop: no message may stop the intake
