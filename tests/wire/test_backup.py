@@ -149,6 +149,18 @@ def test_a_server_that_is_not_running_is_backed_up_as_it_lies(tmp_path: Path):
 
 
 @pytest.mark.timeout(120)
+def test_nobody_else_on_the_machine_reads_the_users_in_a_backup(tmp_path: Path):
+    with skerry_in(tmp_path) as server:
+        for name in ("saved.tar.gz", "saved"):
+            assert server.run("backup", tmp_path / name).returncode == 0
+        assert server.run("restore", tmp_path / "saved.tar.gz", "--data-dir", tmp_path / "again").returncode == 0
+    assert (tmp_path / "saved.tar.gz").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "saved").stat().st_mode & 0o077 == 0
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "again").glob("*.json")} == {0o600}
+    assert all(path.stat().st_mode & 0o007 == 0 for path in (tmp_path / "again").iterdir())
+
+
+@pytest.mark.timeout(120)
 def test_only_operators_take_backups_and_one_at_a_time(tmp_path: Path):
     with skerry_in(tmp_path) as server, server.client() as client:
         assert server.run("user", "add", "eve", "--password", "eve").returncode == 0

@@ -282,8 +282,9 @@ def _check_database(path: Path, source: object) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Have everything in a restored folder on disk."""
+    """Have everything in a restored folder on disk, for those who may see it in any data folder: users and tokens for nobody else."""
     for path in folder.iterdir():
+        path.chmod(0o600 if path.suffix == ".json" else 0o640)
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

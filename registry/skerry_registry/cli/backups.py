@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -167,7 +168,8 @@ def _sink(part: Path, *, archive: bool) -> Iterator[Any]:
 @contextmanager
 def _archive(part: Path) -> Iterator[tarfile.TarFile]:
     compressed = part.name.removesuffix(".part").endswith("gz")
-    with tarfile.open(part, "w:gz" if compressed else "w") as out:
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # users and tokens are in it
+    with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w:gz" if compressed else "w") as out:
         yield out
 
 
