@@ -93,14 +93,6 @@ class Deciding:
             return entry.head
         return entry.held
 
-    def visible_thing(self, run: Run | None, held: Held, subjects: tuple[str, ...]) -> Held | None:
-        """The thing with everything taken out that the caller may not read; None when nothing is left."""
-        document = held.document
-        if document is None:
-            return None
-        permits = self._rights.permits(run, document["policyId"], subjects, held.id.partition(":")[0])
-        return guarded.shown(permits, held)
-
     def _retrieve_thing(self, run: Run, held: Held, command: Command, now: Micros) -> Response:
         """A thing or a part of it, as far as the caller may see."""
         whole = held.document

@@ -46,9 +46,6 @@ FORBIDDEN = 403
 HIDDEN = {"things:thing.notfound", "policies:policy.notfound"}
 """Codes that hide from a caller that there is something."""
 
-PAGE = 100
-"""How many things at least are looked at together for those that a caller may see."""
-
 TRIES = 20
 """How often a command is decided anew because another writer was faster."""
 
@@ -178,24 +175,6 @@ class Registry:
         """What `handle_all` would answer at this moment; nothing is changed."""
         return await self._carry_out(Run(commands, way="rehearsed"))
 
-    async def things(self, subjects: tuple[str, ...], after: str, limit: int) -> list[Held]:
-        """The things with ids > `after` of which the caller may see anything, sorted, at most `limit`, filtered."""
-        found: list[Held] = []
-        while len(found) < limit:
-            page = max(limit, PAGE)
-            ids = await self._store.ids("thing", after, page)
-            entries = await self._fetch([("thing", id_) for id_ in ids])
-            policies = {e.held.document["policyId"] for e in entries if e.held.document is not None}
-            await self._fetch([("policy", id_) for id_ in sorted(policies)])
-            for entry in entries:
-                shown = await self._visible(entry.held, subjects)
-                if shown is not None:
-                    found.append(shown)
-            if len(ids) < page:
-                break
-            after = ids[-1]
-        return found[:limit]
-
     def hot(self) -> dict[str, int]:
         """How many things of each namespace are in memory."""
         return self._heads.namespaces()
@@ -243,10 +222,6 @@ class Registry:
         finally:
             for entry in run.pinned:
                 entry.pins -= 1
-
-    async def _visible(self, held: Held, subjects: tuple[str, ...]) -> Held | None:
-        """The thing as the caller may see it; its policy is loaded if it has left the cache meanwhile."""
-        return await self.known(lambda: self._deciding.visible_thing(None, held, subjects))
 
     async def _carry_out(self, run: Run) -> list[Response | SkerryError]:
         """Decide, commit, and decide anew what rested on a commit that failed."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from skerry.errors import SkerryError
-from skerry.signals import Clock, Command, Held, Response
+from skerry.signals import Clock, Command, Response
 
 
 class Door(Protocol):
@@ -28,8 +28,4 @@ class Door(Protocol):
 
     async def rehearse(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
         """What `handle_all` would answer; nothing is changed."""
-        ...
-
-    async def things(self, subjects: tuple[str, ...], after: str, limit: int) -> list[Held]:
-        """The visible things with ids > `after`, sorted, at most `limit`."""
         ...
