@@ -106,9 +106,9 @@ class Jwts:
         if key is None:
             raise AuthenticationFailed(reason=f"the issuer has no key '{kid}'")
         algorithm = jwt.header.get("alg")
-        if algorithm not in key.algorithms:
+        if not isinstance(algorithm, str) or algorithm not in key.algorithms:
             raise AuthenticationFailed(reason=f"the issuer's key does not sign with '{algorithm}'")
-        if not _signed(jwt.text, str(algorithm), key):
+        if not _signed(jwt.text, algorithm, key):
             raise AuthenticationFailed(reason="the signature of the token is not the issuer's")
         return self._caller(name, jwt.claims)
 
