@@ -175,7 +175,9 @@ def test_issuers_and_rules_are_tables_of_the_file(tmp_path: Path):
 def test_a_misspelt_member_of_an_issuer_is_told_with_the_nearest_right_one(tmp_path: Path):
     file = tmp_path / "skerry.toml"
     file.write_text('[oidc.issuers.keycloak]\nissuer = "https://x"\nauth_subject = ["{{ jwt:sub }}"]\n')
-    with pytest.raises(SettingsInvalid, match=r"skerry\.toml:1: .*auth_subject, .*the nearest is auth_subjects"):
+    with pytest.raises(
+        SettingsInvalid, match=r"skerry\.toml:1: .*auth_subject, at \[keycloak\]; the nearest is auth_subjects"
+    ):
         load(file, {})
 
 
@@ -183,3 +185,9 @@ def test_an_issuer_over_plain_http_stops_the_start_unless_that_is_allowed():
     environ = {"SKERRY_OIDC_ISSUERS": '{"local": {"issuer": "http://localhost:9900/x"}}'}
     assert any("plain http" in problem for problem in contradictions(load(None, environ)))
     assert not list(contradictions(load(None, {**environ, "SKERRY_OIDC_ALLOW_HTTP": "true"})))
+
+
+@pytest.mark.parametrize("template", ["weather", "integration:{{jwt:sub}", "integration:{{request:sub}}", "jwt:sub"])
+def test_a_token_integration_that_makes_no_subject_is_told(template: str):
+    told = list(contradictions(load(None, {"SKERRY_TOKEN_INTEGRATION_SUBJECT": template})))
+    assert [problem.startswith("token_integration_subject: ") for problem in told] == [True]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from skerry_registry import rights
 from skerry_registry.identities import creation, issuers, namespaces
+from skerry_registry.identities.claims import problems_of
 from skerry_registry.settings import Settings, SettingsInvalid, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+BRACED = re.compile(r"\{\{.*?\}\}")
 
 
 def check(settings: Settings) -> None:
@@ -36,6 +40,12 @@ def contradictions(settings: Settings) -> Iterator[str]:
     yield from rights.contradictions(settings.namespace_policies)
     yield from creation.contradictions("entity_creation_grant", settings.entity_creation_grant)
     yield from creation.contradictions("entity_creation_revoke", settings.entity_creation_revoke)
+    subject = settings.token_integration_subject
+    if not (problems := list(problems_of(subject, ("jwt", "policy-entry")))) and not re.search(
+        r".:.", BRACED.sub("x:x", subject)
+    ):
+        problems = [f"'{subject}' comes to no subject, issuer:name; write integration:{{{{ jwt:aud }}}}."]
+    yield from (f"token_integration_subject: {problem}" for problem in problems)
     if settings.auth_status_password == "":
         yield "auth_status_password is empty, so anybody would know it; leave it out for none."
     names = [source.name for source in settings.sources]

@@ -55,7 +55,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     influx_bucket: Annotated[str | None, Meta(description="Its bucket.")] = None
     login_user: Annotated[
         str | None,
-        Meta(description="Who `simulate`, `replay` and `watch` log in as at a server; not read by `serve`."),
+        Meta(description="Who `simulate`, `watch`, `policy`, `export` and the like log in as; not read by `serve`."),
     ] = None
     login_password: Annotated[str | None, Meta(description="Their password.")] = None
     users_file: Annotated[
@@ -344,6 +344,8 @@ def _convert(name: str, value: object, where: str, problems: list[str], *, stric
         return msgspec.convert(value, _TYPES[name], strict=strict)
     except msgspec.ValidationError as error:
         said = str(error).replace("`", "").replace(" - at $", ", at ")
+        if isinstance(value, dict) and "[...]" in said:
+            said = said.replace("[...]", f"[{_culprit(value, _TYPES[name])}]", 1)
         if name in TABLES:
             unknown = re.search(r"unknown field (\w+)", said)
             members = getattr(TABLES[name], "__struct_fields__", ())
@@ -353,6 +355,16 @@ def _convert(name: str, value: object, where: str, problems: list[str], *, stric
             shown = "" if is_secret(name) else f", not {json.dumps(value, default=str)}"
             problems.append(f"{where}: expected {_type_text(_TYPES[name])}{shown}.")
         return _FAILED
+
+
+def _culprit(tables: dict[str, Any], type_: Any) -> str:
+    """The first table that is not of the type: msgspec does not say which."""
+    for name, table in tables.items():
+        try:
+            msgspec.convert({name: table}, type_)
+        except msgspec.ValidationError:
+            return name
+    return "..."
 
 
 def _nearest(name: str, known: Iterable[str], write: Callable[[str], str]) -> str:
