@@ -257,10 +257,8 @@ def _labels(at: str, value: Json) -> list[str]:
 
 def _importable(at: str, value: Json) -> str:
     """Whether others may import an entry."""
-    if not isinstance(value, str):
-        raise JsonInvalid(at=at, problem="it is not a text")
-    if value not in IMPORTABLE:
-        raise PolicyInvalid(at=at, problem=f"'{value}' is none of {', '.join(IMPORTABLE)}")
+    if not isinstance(value, str) or value not in IMPORTABLE:
+        raise PolicyInvalid(at=at, problem=f"{values.encode(value).decode()} is none of {', '.join(IMPORTABLE)}")
     return value
 
 

@@ -61,8 +61,8 @@ async def test_what_others_own_is_left_out_of_every_list(tmp_path: Path):
 @pytest.mark.parametrize(
     ("query", "error"),
     [
-        ("ids=", "things:things.ids.missing"),
-        ("ids=,", "things:things.ids.missing"),
+        ("ids=", "things:id.invalid"),
+        ("ids=,", "things:id.invalid"),
         ("ids=x", "things:id.invalid"),
         ("ids=,demo:T00", "things:id.invalid"),
         ("ids=demo:T00&fields=(", "json.fieldselector.invalid"),
@@ -153,6 +153,8 @@ async def test_a_thing_posted_gets_an_id_of_the_servers_making(tmp_path: Path):
         assert thing_id.startswith("org.eclipse.ditto:")
         assert made.headers["location"] == f"{server.url}/api/2/things/{thing_id}"
         assert (await client.get(made.headers["location"])).json() == made.json()
+        unnamed = await client.post("/api/2/things?namespace=", json={})
+        assert unnamed.json()["thingId"].startswith("org.eclipse.ditto:")
         named = await client.post("/api/2/things?namespace=demo", json={})
         assert named.json()["thingId"].startswith("demo:")
         assert named.json()["policyId"] == named.json()["thingId"]

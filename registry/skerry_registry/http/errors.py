@@ -106,17 +106,6 @@ class RequestInvalid(SkerryError):
     description = "Nothing was done. Correct it, or see /apidoc for what may be asked."
 
 
-class ThingIdsMissing(SkerryError):
-    """An `ids` parameter without ids."""
-
-    code = "things:things.ids.missing"
-    status = 400
-    message = "The parameter 'ids' names no thing."
-    description = (
-        "Give at least one id, several separated by commas, or leave the parameter out to list what you may see."
-    )
-
-
 class ThingsTooLarge(SkerryError):
     """More than one answer carries."""
 

@@ -8,7 +8,6 @@ from skerry import fields
 from skerry.ids import check_thing_id, split_id
 from skerry_registry.http.answer import VERSION, Answer, of_json
 from skerry_registry.http.door import Door
-from skerry_registry.http.errors import ThingIdsMissing
 from skerry_registry.http.request import Request
 from skerry_registry.http.search import Searching, asked_of, retrieved
 
@@ -16,8 +15,6 @@ from skerry_registry.http.search import Searching, asked_of, retrieved
 async def named(door: Door, request: Request) -> Answer:
     """The things with the given ids, in their order; what the caller may not see is left out, as what is not there."""
     text = request.query["ids"].strip().rstrip(",")
-    if not text:
-        raise ThingIdsMissing
     wanted = [id_.strip() for id_ in text.split(",")]
     for id_ in wanted:
         check_thing_id(id_)

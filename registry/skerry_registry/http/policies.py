@@ -113,7 +113,7 @@ class Policies:
     async def _create(self, request: Request) -> Answer:
         """A policy with an id of our making."""
         value = await self._exchange.value(request)
-        policy_id = f"{request.query.get('namespace', DEFAULT_NAMESPACE)}:{self._new_id()}"
+        policy_id = f"{request.query.get('namespace') or DEFAULT_NAMESPACE}:{self._new_id()}"
         check_policy_id(policy_id)
         if isinstance(value, dict) and "policyId" in value:
             raise PolicyIdNotSettable(

@@ -96,7 +96,7 @@ class Things:
         value = await self._exchange.value(request)
         if isinstance(value, dict) and "thingId" in value:
             raise things.ThingIdNotSettable(thing_id=value["thingId"])
-        thing_id = f"{request.query.get('namespace', DEFAULT_NAMESPACE)}:{self._new_id()}"
+        thing_id = f"{request.query.get('namespace') or DEFAULT_NAMESPACE}:{self._new_id()}"
         check_thing_id(thing_id)
         assert request.caller is not None
         command = Command(
