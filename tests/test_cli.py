@@ -98,6 +98,8 @@ def test_a_user_is_added_listed_given_another_password_and_removed(tmp_path: Pat
     file = tmp_path / "data" / "users.json"
     before = json.loads(file.read_text())
     assert skerry("user", "add", "ann", "-p", "y", cwd=tmp_path).returncode == 2
+    unknown = skerry("user", "add", "bob", "-p", "y", "--role", "devop", cwd=tmp_path)
+    assert (unknown.returncode, "'devops'" in unknown.stderr) == (2, True)
     assert skerry("user", "password", "ann", "-p", "y", cwd=tmp_path).returncode == 0
     after = json.loads(file.read_text())
     assert before["ann"]["hash"] != after["ann"]["hash"]

@@ -20,6 +20,7 @@ from skerry_registry.cli.options import (
     LoginUser,
     MqttPort,
     MqttUrl,
+    Roles,
     Url,
 )
 from skerry_registry.cli.policy_commands import policy_app
@@ -328,7 +329,7 @@ def user_add(
     name: Name,
     password: NewPassword = None,
     password_stdin: Stdin = False,
-    role: Annotated[list[str] | None, typer.Option("--role", help="A role, such as devops; repeatable.")] = None,
+    role: Roles = None,
     config: Config = None,
     data_dir: DataDir = None,
     file: UserFile = None,
@@ -343,7 +344,7 @@ def user_add(
     """
     from skerry_registry.cli import users
 
-    users.add(users.users_of(config, data_dir, file), name, users.secret(password, password_stdin), role or [])
+    users.add(users.users_of(config, data_dir, file), name, users.secret(password, password_stdin), [*(role or [])])
 
 
 @user_app.command("password")

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 SERVER, LOGIN = "Server", "Login"
+
+
+class Role(StrEnum):
+    """What a login may be good for beside what policies grant it."""
+
+    devops = "devops"
+    status = "status"
+    mqtt_admin = "mqtt_admin"
+
+
+Roles = Annotated[
+    list[Role] | None,
+    typer.Option(
+        "--role",
+        help="devops may operate the server, status see /status, mqtt_admin use all topics; repeatable.",
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(

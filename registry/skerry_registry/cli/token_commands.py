@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from skerry_registry.cli.options import Config, DataDir
+from skerry_registry.cli.options import Config, DataDir, Roles
 
 token_app = typer.Typer(no_args_is_help=True, help="API tokens of devices and services, for HTTP and MQTT.")
 TokenFile = Annotated[
@@ -24,7 +24,7 @@ def token_create(
     expires: Annotated[
         str, typer.Option("--expires", metavar="TIME", help="How long it is good: 12h, 30d, 1y, or never.")
     ] = "1y",
-    role: Annotated[list[str] | None, typer.Option("--role", help="A role, such as devops; repeatable.")] = None,
+    role: Roles = None,
     note: Annotated[str, typer.Option("--note", help="What it is for.")] = "",
     config: Config = None,
     data_dir: DataDir = None,
@@ -43,7 +43,7 @@ def token_create(
     from skerry_registry.cli import tokens
 
     made = tokens.tokens_of(config, data_dir, file)
-    tokens.create(made, subjects, ends=expires, roles=role or [], note=note)
+    tokens.create(made, subjects, ends=expires, roles=[*(role or [])], note=note)
 
 
 @token_app.command("list")
