@@ -15,7 +15,7 @@ from skerry_policies import document, explain, policy
 from skerry_policies.enforcer import Permits, rules_of
 from skerry_policies.explain import Right
 from skerry_registry.heads import Heads
-from skerry_registry.refusals import may_write
+from skerry_registry.refusals import refused_at
 from skerry_registry.rights import Rights
 from skerry_registry.runs import Run
 
@@ -111,8 +111,8 @@ def decisions() -> bool:
     }
     some_of_it = Permits(rules_of(few.values(), ("d:v",)).rows)
     assert all_of_it is not None
-    tell("merge of 4 features: may it, unrestricted", timed(lambda: may_write(all_of_it, command), 20_000), "us")
-    tell("merge of 4 features: may it, by feature", timed(lambda: may_write(some_of_it, command), 20_000), "us")
+    tell("merge of 4 features: may it, unrestricted", timed(lambda: refused_at(all_of_it, command), 20_000), "us")
+    tell("merge of 4 features: may it, by feature", timed(lambda: refused_at(some_of_it, command), 20_000), "us")
     return kept
 
 

@@ -11,6 +11,7 @@ from skerry.parts import ThingNotAccessible
 from skerry.signals import Command, Held
 from skerry_policies.document import Terms
 from skerry_registry.heads import Heads
+from skerry_registry.refusals import ThingNotModifiable
 from skerry_registry.registry import Registry
 from skerry_registry.rights import Rights, contradictions
 from skerry_registry.runs import Lacking
@@ -141,28 +142,30 @@ async def test_the_guard_against_lockouts_can_be_switched_off():
 
 
 @pytest.mark.parametrize(
-    ("patch", "path", "allowed"),
+    ("patch", "path", "lacking"),
     [
-        ({"b": None}, ("attributes",), True),
-        ({"a": None}, ("attributes",), False),
-        ({"a": {"open": None}}, ("attributes",), True),
-        ({"a": {"closed": None}}, ("attributes",), False),
-        ({"attributes": None}, (), False),
-        (None, ("attributes", "a"), False),
-        (None, ("attributes", "a", "open"), True),
-        ({"a": 5}, ("attributes",), False),
-        ({"{{ ~b.*~ }}": None}, ("attributes",), False),
+        ({"b": None}, ("attributes",), None),
+        ({"a": None}, ("attributes",), "/attributes/a"),
+        ({"a": {"open": None}}, ("attributes",), None),
+        ({"b": 1, "a": {"open": 1, "closed": None}}, ("attributes",), "/attributes/a/closed"),
+        ({"attributes": None}, (), "/attributes"),
+        (None, ("attributes", "a"), "/attributes/a"),
+        (None, ("attributes", "a", "open"), None),
+        ({"a": 5}, ("attributes",), "/attributes/a"),
+        ({"{{ ~b.*~ }}": None}, ("attributes",), "/attributes"),
     ],
 )
-async def test_a_null_deletes_only_what_may_be_written_as_a_whole(registry, patch, path, allowed):
+async def test_a_null_deletes_only_what_may_be_written_as_a_whole(registry, patch, path, lacking):
     await registry.handle(put({"attributes": {"a": {"open": 1, "closed": 2}, "b": 3}}))
     rights = {"thing:/attributes": FULL, "thing:/attributes/a/closed": {"grant": [], "revoke": ["WRITE"]}}
     await registry.handle(policy(T1, entry("nginx:bob", rights), "entries", "bob"))
     asked = merge(patch, *path, who=BOB)
-    if allowed:
+    if lacking is None:
         assert (await registry.handle(asked)).status == 204
-    else:
-        assert await refused(registry, asked) == (403, "things:thing.notmodifiable")
+        return
+    with pytest.raises(ThingNotModifiable) as error:
+        await registry.handle(asked)
+    assert (error.value.code, error.value.facts["path"]) == ("things:thing.notmodifiable", lacking)
 
 
 async def test_a_value_in_the_way_is_written_too(registry):

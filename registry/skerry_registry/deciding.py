@@ -18,7 +18,7 @@ from skerry_registry.identities.creation import Creation
 from skerry_registry.journal.replay import apply
 from skerry_registry.past import check_present
 from skerry_registry.policy_changes import PolicyChanges
-from skerry_registry.refusals import ThingNotModifiable, may_write, refusal
+from skerry_registry.refusals import ThingNotModifiable, refusal, refused_at
 from skerry_registry.runs import Lacking
 
 if TYPE_CHECKING:
@@ -142,8 +142,9 @@ class Deciding:
         if command.verb == "merge" and not command.path and not command.value:
             parts.checked(command.id, (), command.value, merging=True)
         guarded.check_readable(permits, command, now)
-        if not may_write(permits, command, held.document):
-            raise refusal(command)
+        at = refused_at(permits, command, held.document)
+        if at is not None:
+            raise refusal(command, at)
         if not command.path and isinstance(value, dict):
             if isinstance(value.get("policyId"), str):
                 warning = self._check_new_policy(run, held, value["policyId"], command) or warning

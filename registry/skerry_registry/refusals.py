@@ -126,22 +126,24 @@ def _row(command: Command) -> type[ThingNotModifiable]:
     return {"policyId": PolicyIdNotModifiable, "definition": DefinitionNotModifiable}.get(part, ThingNotModifiable)
 
 
-def refusal(command: Command) -> ThingNotModifiable:
-    """The error that answers a write for which rights are missing."""
-    return _row(command)(thing_id=command.id, path="/" + "/".join(command.path))
+def refusal(command: Command, at: Path | None = None) -> ThingNotModifiable:
+    """The error that answers a write for which rights are missing, `at` a path; the command's own if not said."""
+    return _row(command)(thing_id=command.id, path="/" + "/".join(command.path if at is None else at))
 
 
-def may_write(permits: Permits, command: Command, document: Json = UNSET) -> bool:
-    """Whether the caller may carry out this write on the thing that has the document.
+def refused_at(permits: Permits, command: Command, document: Json = UNSET) -> Path | None:
+    """Where the caller lacks what it takes to carry out this write on the thing that has the document; None: nowhere.
 
     It takes unrestricted WRITE at the path, or on every leaf of a merge patch: a null deletes what is there, all of it. A
     value that has to make room for an object on the way is written, too.
     """
-    if permits.may("thing", command.path, "WRITE"):
-        return not command.path or permits.may("thing", (), "WRITE") or _has_way(permits, command.path, document)
-    if command.verb != "merge" or command.value is UNSET or not _has_way(permits, command.path, document):
-        return False
-    return _may_merge(permits, command.path, command.value, pointer.get(document, command.path))
+    path = command.path
+    if permits.may("thing", path, "WRITE"):
+        free = not path or permits.may("thing", (), "WRITE") or _has_way(permits, path, document)
+        return None if free else path
+    if command.verb != "merge" or command.value is UNSET or not _has_way(permits, path, document):
+        return path
+    return _unmergeable(permits, path, command.value, pointer.get(document, path))
 
 
 def _has_way(permits: Permits, path: Path, document: Json) -> bool:
@@ -155,16 +157,19 @@ def _has_way(permits: Permits, path: Path, document: Json) -> bool:
     return True
 
 
-def _may_merge(permits: Permits, path: Path, patch: Json, found: Json) -> bool:
-    """Whether every leaf of the patch may be written over what is `found`; a key pattern reaches the whole object around it."""
+def _unmergeable(permits: Permits, path: Path, patch: Json, found: Json) -> Path | None:
+    """The first leaf of the patch that may not be written over what is `found`; a key pattern reaches the whole object around it."""
     if not isinstance(patch, dict) or not patch or not (type(found) is dict or found is UNSET):
-        return permits.may("thing", path, "WRITE")
+        return None if permits.may("thing", path, "WRITE") else path
     if len(patch) > 1 and permits.may("thing", path, "WRITE"):
-        return True
+        return None
     for key, value in patch.items():
         if key.startswith("{{"):
             if not permits.may("thing", path, "WRITE"):
-                return False
-        elif not _may_merge(permits, (*path, key), value, UNSET if found is UNSET else found.get(key, UNSET)):
-            return False
-    return True
+                return path
+        else:
+            inner = UNSET if found is UNSET else found.get(key, UNSET)
+            at = _unmergeable(permits, (*path, key), value, inner)
+            if at is not None:
+                return at
+    return None
