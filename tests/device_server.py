@@ -20,6 +20,7 @@ from skerry_registry.device_rights import ThingRights, keep_current, logins
 from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.namespaces import NamespaceRule, NamespaceRules
 from skerry_registry.identities.tokens import ApiTokens
+from skerry_registry.reasons import Reasons
 from skerry_registry.registry import Registry
 from skerry_registry.settings import Settings
 from skerry_registry.stores.sqlite import SqliteStore
@@ -105,7 +106,7 @@ async def farm(
             identities = Identities.of(Settings(data_dir=str(folder)), accounts, clock)
             rights = PolicyRights(Topics(sources), ThingRights(registry))
             keep_current(registry, rights)
-            inlet = Inlet(sources, registry.handle_all, letters, clock)
+            inlet = Inlet(sources, registry.handle_all, letters, clock, explain=Reasons(registry).attach)
             broker = Broker(
                 "127.0.0.1",
                 0,

@@ -24,7 +24,7 @@ from skerry_adapters.dead_letters import (
 class Refused(SkerryError):
     code = "test:refused"
     status = 400
-    message = "Refused: {why}."
+    message = "Refused: {cause}."
 
 
 class Away(SkerryError):
@@ -34,7 +34,7 @@ class Away(SkerryError):
 
 
 def dead(topic: str, payload: bytes = b"{}", time: int = 1) -> DeadLetter:
-    return letter(topic, payload, 1, ("nginx:x",), "s", time, Refused(why=topic))
+    return letter(topic, payload, 1, ("nginx:x",), "s", time, Refused(cause=topic))
 
 
 async def until(ready: Callable[[], bool]) -> None:
@@ -123,7 +123,7 @@ async def test_the_watch_settles_what_is_asked_for(letters: DeadLetters) -> None
         tried.append(dead.topic)
         if len(tried) == 1:
             return Away()
-        return None if dead.topic == "good" else Refused(why="still")
+        return None if dead.topic == "good" else Refused(cause="still")
 
     watching = asyncio.create_task(letters.watch(again))
     letters.request_replay("all")

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct, structs
 
@@ -28,7 +28,12 @@ KNOWN_TOPICS = 50_000
 SHORT_TOPIC = 512
 """Characters of topics that are worth remembering."""
 NOT_MODIFIED = 304
+FORBIDDEN = 403
+EXPLAINED = 10
+"""Refusals among messages that are taken together that are given their reasons."""
 
+Explain: TypeAlias = Callable[[Command, SkerryError], Awaitable[None]]
+"""Put `why` into a policy's refusal of a command, as far as the device may read the policy."""
 
 TO_DEVICES = "device/"
 
@@ -64,7 +69,8 @@ class Inlet:
     """Deals with messages in order: maps a batch, hands it to the one door in a single call, sorts out the answers.
 
     `take` is the Take seam; it may be called again before it has returned. Messages taken later are not retried before
-    those taken earlier. `limit`: bytes of a payload. `count` is told of the commands that were carried out.
+    those taken earlier. `limit`: bytes of a payload. `count` is told of the commands that were carried out, `explain` asked
+    about those that a policy refused.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class Inlet:
         *,
         limit: int = 256_000,
         count: Callable[[Sequence[Command]], None] | None = None,
+        explain: Explain | None = None,
     ) -> None:
         names = [source.name for source in sources]
         for name in names:
@@ -85,6 +92,7 @@ class Inlet:
         self._sources = [(source, matcher(source.filters), compile_source(source, limit)) for source in sources]
         self._by_name = {source.name: (inbound, source.payload == "telemetry") for source, _, inbound in self._sources}
         self._count = count
+        self._explain = explain
         self._handle = handle
         self._dead_letters = dead_letters
         self._clock = clock
@@ -105,6 +113,7 @@ class Inlet:
             answers = await self._ask(commands)
             if any(isinstance(answer, SkerryError) for answer in answers):
                 answers = await self._insist(commands, answers)
+                await self._say_why(commands, answers)
                 for place, command, answer in zip(places, commands, answers, strict=True):
                     if isinstance(answer, SkerryError) and not _as_wished(command, answer):
                         message = messages[place]
@@ -160,8 +169,10 @@ class Inlet:
             return error
         if telemetry and command.observed is None:
             command = structs.replace(command, observed=dead.time)
-        answer = (await self._ask([command]))[0]
+        answers = await self._ask([command])
+        answer = answers[0]
         if isinstance(answer, SkerryError) and not _as_wished(command, answer):
+            await self._say_why([command], answers)
             return answer
         self.counters.replayed += 1
         return None
@@ -187,6 +198,21 @@ class Inlet:
         except Exception:  # the edge's outermost loop: a defect must not stop the intake
             log.exception("commands failed", extra={"count": len(commands)})
             return [SkerryError() for _ in commands]
+
+    async def _say_why(self, commands: Sequence[Command], answers: Sequence[Response | SkerryError]) -> None:
+        """Have the first refusals by policies explained; one that cannot be stands without its reason."""
+        if self._explain is None:
+            return
+        refused = [
+            (command, answer)
+            for command, answer in zip(commands, answers, strict=True)
+            if isinstance(answer, SkerryError) and answer.status == FORBIDDEN
+        ]
+        for command, answer in refused[:EXPLAINED]:
+            try:
+                await self._explain(command, answer)
+            except SkerryError as error:
+                self._say("refusal not explained", error, 1)
 
     async def _insist(
         self, commands: Sequence[Command], answers: list[Response | SkerryError]

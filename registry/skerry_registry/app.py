@@ -45,6 +45,7 @@ from skerry_registry.http.site import create_http
 from skerry_registry.identities.creation import Creation
 from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.namespaces import NamespaceRules
+from skerry_registry.reasons import Reasons
 from skerry_registry.registry import Registry
 from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings, tokens_path, users_path
@@ -193,6 +194,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
         now,
         limit=settings.message_max_bytes,
         count=None if tally is None else tally.count,
+        explain=Reasons(registry).attach,
     )
     await stack.enter_async_context(_in_background("dead letters", dead_letters.watch(inlet.replay)))
     broker: Broker | MqttClient

@@ -33,7 +33,7 @@ class Reasons:
         """`registry` has refused."""
         self._registry = registry
 
-    async def attach(self, command: Command, error: SkerryError, reach: Reach | None) -> None:
+    async def attach(self, command: Command, error: SkerryError, reach: Reach | None = None) -> None:
         """Put `why` into a refusal, where it is the policy's and the caller, who has this reach, may read the policy."""
         why = await self._registry.known(lambda: self._why(command, error, reach))
         if why is not None:

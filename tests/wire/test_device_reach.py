@@ -1,4 +1,4 @@
-"""Namespaces that the operator's rules keep from devices at the embedded broker, whatever policies say."""
+"""What devices at the embedded broker may not reach, whatever policies say, and what their dead letters tell them."""
 
 from __future__ import annotations
 
@@ -51,3 +51,19 @@ async def test_an_envelope_stays_within_reach_whatever_its_topic(tmp_path: Path)
         assert await server.read("open:T1", "attributes") == {"a": 1}
         await device.close()
         await boss.close()
+
+
+async def test_a_dead_letter_says_why_where_the_device_may_read_the_policy(tmp_path: Path) -> None:
+    async with farm(tmp_path) as server:
+        power = "thing:/features/scada/properties/power"
+        await server.policy("x:p", device={power: "WRITE", "policy:/": "READ"}, other={power: "WRITE"})
+        await server.thing("x:T1", "x:p", features={"scada": {"properties": {}}})
+        for user in ("device", "other"):
+            client = await server.connect(user)
+            assert await client.publish("telemetry/x/T1/scada", b'{"wind":2}') == 0
+            await client.close()
+        of_other, of_device = server.letters.list()
+        assert of_device.code == of_other.code == "things:thing.notmodifiable"
+        wind = {"resource": "thing:/features/scada/properties/wind", "permission": "WRITE"}
+        assert of_device.reason["why"]["missing"] == [wind]
+        assert "why" not in of_other.reason
