@@ -81,6 +81,7 @@ class AckLabelInvalid(SkerryError):
 
 _DURATION = re.compile(r"(\d{1,18})(ms|s|m)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
+_WHOLE = re.compile(r"[+-]?\d{1,100}", re.ASCII)
 _LABEL = re.compile(r"[a-zA-Z0-9\-_:]{3,100}")
 
 UNSUPPORTED = frozenset({"live-channel-condition"})
@@ -151,8 +152,11 @@ def check_booleans(headers: Mapping[str, str]) -> None:
 
 
 def check_types(headers: Mapping[str, str]) -> None:
-    """Raise HeaderInvalid for a header that says none of the few words it may say."""
+    """Raise HeaderInvalid for a header that says none of the few words it may say, or no number where there must be one."""
     check_booleans(headers)
+    revision = headers.get("at-historical-revision")
+    if revision is not None and not _WHOLE.fullmatch(revision.strip()):
+        raise HeaderInvalid(name="at-historical-revision", value=revision, problem="it is a whole number")
     for name, words in WORDS.items():
         text = headers.get(name)
         if text is not None and text.strip().lower() not in words:

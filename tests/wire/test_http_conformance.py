@@ -258,6 +258,8 @@ ACKS = [
     Case("PUT", "/attributes/n?response-required=false", 202, body=1),
     Case("PUT", "/features/none/properties/a?response-required=false", 404, "things:feature.notfound", body=1),
     Case("PUT", "/attributes/n?response-required=maybe", 400, "header.invalid", body=1),
+    Case("PUT", "/attributes/n?at-historical-revision=1.5", 400, "header.invalid", body=1),
+    Case("PUT", "/attributes/n?at-historical-revision=1", 201, body=1),
     Case("PUT", "/attributes/n?timeout=0", 202, body=1),
     Case("PUT", "/features/none/properties/a?timeout=0", 404, "things:feature.notfound", body=1),
     Case("PUT", "/attributes/n?timeout=0&response-required=true", 400, "header.invalid", body=1),
