@@ -253,6 +253,23 @@ async def test_retained_messages_and_wills_go_by_the_same_rights(tmp_path: Path)
         await device.close()
 
 
+async def test_one_device_does_not_take_all_the_room_for_retained_messages(tmp_path: Path) -> None:
+    async with farm(tmp_path) as server:
+        await one_thing(server, device=WRITES_SCADA)
+        device, other = await server.connect("device"), await server.connect("other")
+        share = 10_000 // 20
+        for number in range(share + 2):
+            assert await device.publish(f"telemetry/x/made-up-{number}/scada", b'{"power":1}', retain=True) == 0
+        assert server.broker.status().retained == share
+        assert await device.publish("telemetry/x/made-up-0/scada", b"", retain=True) == 0
+        assert await device.publish("telemetry/x/T1/scada", b'{"power":1}', retain=True) == 0
+        assert await other.publish("telemetry/x/another/scada", b'{"power":1}', retain=True) == 0
+        await server.broker.publish("device/x/T1/go", b"kept", 1, retain=True)
+        assert server.broker.status().retained == share + 2
+        await device.close()
+        await other.close()
+
+
 async def ends(dialog: Dialog) -> int | None:
     """The reason with which the server closes the connection."""
     packet = await dialog.receive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 
 from skerry.signals import Clock, Micros
@@ -15,6 +16,8 @@ from skerry_adapters.broker.topics import SHORT_TOPIC, FilterTree, TopicTree, sp
 log = logging.getLogger(__name__)
 
 _REMEMBERED_TOPICS = 10_000
+_SHARES = 20
+"""The part of the room for retained messages that one device may take, as the number that make up the whole."""
 
 
 class Share:
@@ -51,6 +54,9 @@ class Router:
         self._found: dict[str, list[tuple[Session | Share, Subscription | None]]] = {}
         self._hoard = Hoard()
         self._retained_bytes = 0
+        self._owners: dict[str, str] = {}
+        self._owned: Counter[str] = Counter()
+        self._owned_bytes: Counter[str] = Counter()
         self._complained = False
         self._next = 1
 
@@ -240,15 +246,24 @@ class Router:
             return
         old = self.retained.get(message.topic)
         size = message.size - (old.size if old is not None else 0)
-        if (
-            old is None and len(self.retained) >= self._limits.retained
-        ) or self._retained_bytes + size > self._limits.retained_bytes:
+        owner = _owner(message)
+        full = len(self.retained) >= self._limits.retained or (
+            bool(owner) and self._owned[owner] >= self._limits.retained // _SHARES
+        )
+        large = self._retained_bytes + size > self._limits.retained_bytes or (
+            bool(owner) and size > 0 and self._owned_bytes[owner] + size > self._limits.retained_bytes // _SHARES
+        )
+        if (old is None and full) or large:
             self.dropped += 1
             if not self._complained:
                 self._complained = True
                 log.warning("mqtt message not retained", extra={"topic": message.topic, "retained": len(self.retained)})
             return
         self._complained = False
+        if old is None and owner:
+            self._owned[owner] += 1
+            self._owners[message.topic] = owner
+        self._owned_bytes[self._owners.get(message.topic, "")] += size
         self.retained.put(message.topic, message)
         self._retained_bytes += size
         row = (message.topic, message.payload, message.qos, message.expires, db.pack(message.properties))
@@ -260,6 +275,16 @@ class Router:
         if gone is not None:
             self._retained_bytes -= gone.size
             self._storage.write(db.DROP_RETAINED, topic)
+            owner = self._owners.pop(topic, "")
+            self._owned_bytes[owner] -= gone.size
+            if owner:
+                self._owned[owner] -= 1
+
+
+def _owner(message: Message) -> str:
+    """The user whose share of the room the message takes; empty for the server and administrators."""
+    session = message.origin
+    return session.user if isinstance(session, Session) and not session.verdicts.everything else ""
 
 
 def _may_get(session: Session, topic: str) -> bool:
