@@ -90,7 +90,7 @@ def test_an_expression_is_read(text: str, predicate: Predicate) -> None:
         ("eq(features/f,1)", 4, "there is no field"),
         ("eq(features/f/other/x,1)", 4, "there is no field"),
         ("eq(topic:action,'created')", 4, "there is no field"),
-        ("like(attributes/x,5)", 1, "like takes a text"),
+        ("like(attributes/x, 5)", 20, "like takes a text"),
     ],
 )
 def test_a_wrong_expression_is_refused_with_its_place(text: str, position: int, problem: str) -> None:

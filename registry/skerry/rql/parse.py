@@ -110,7 +110,7 @@ class _Reading:
                 self.expect("(")
                 open_.append((word, []))
                 continue
-            done = self.term(word, at)
+            done = self.term(word)
             while open_:
                 joined, terms = open_[-1]
                 terms.append(done)
@@ -136,7 +136,7 @@ class _Reading:
         self.at = at + len(name)
         return name, at
 
-    def term(self, word: str, at: int) -> Predicate:
+    def term(self, word: str) -> Predicate:
         """What stands in the parentheses of an operator that looks at a field."""
         self.expect("(")
         if word in {"exists", "empty"}:
@@ -145,6 +145,7 @@ class _Reading:
             return Exists(field) if word == "exists" else Empty(field)
         field = self.field(alone=False)
         self.expect(",", f"{word} takes a field and a value")
+        at = self.space()
         values = [self.value(word)]
         while word == "in" and self.take(","):
             values.append(self.value(word))
