@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from skerry_registry.identities.namespaces import Reach
     from skerry_registry.registry import Registry
 
-LEAVES = 25
+LEAVES = 8
 """Parts of one change that are looked at for what is missing."""
 OF_ENTRY = 4
 """Segments of an action's path that names its entry; one for all entries lacks nothing in particular."""

@@ -272,6 +272,7 @@ class _Work:
             if isinstance(answer, SkerryError) and answer.status == FORBIDDEN and self._explained < EXPLAINED:
                 self._explained += 1
                 await self._reasons.attach(command, answer, self._reach)
+                await asyncio.sleep(0)  # a reason may take long to find: others have their turn
             if isinstance(answer, Response) and command.verb != "retrieve":
                 notes.append((row.number, digest, answer.status))
         if upload is not None and notes:

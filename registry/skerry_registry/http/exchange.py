@@ -20,7 +20,7 @@ T = TypeVar("T")
 BODY_LEAST = 1_048_576
 """A body may be longer than the thing it describes (white space, escapes), but not longer than this or the thing's limit."""
 FORBIDDEN = 403
-EXPLAINED = 1_000
+EXPLAINED = 100
 """Refusals of one request that are given their reasons."""
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -118,6 +119,7 @@ class Selection:
                     counts["refused"] += 1
                     if counts["refused"] <= EXPLAINED:
                         await self._exchange.say_why(request, command, answer)
+                        await asyncio.sleep(0)  # a reason may take long to find: others have their turn
                     row |= answer.payload()
                 rows.append(encode(row) + b"\n")
             await outbox.put(b"".join(rows))
