@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import difflib
 import asyncio
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
