@@ -23,8 +23,8 @@ from skerry_policies.document import check as checked_policy
 from skerry_policies.document import resource_key
 from skerry_policies.effective import EffectiveEntry, EffectivePolicy, matches
 from skerry_policies.explain import Explanation, Right
+from skerry_registry.aside import aside
 from skerry_registry.asking import Asker, Asking
-from skerry_registry.identities.aside import aside
 from skerry_registry.search.query import Sort
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 from msgspec import Struct
 
 from skerry.errors import SkerryError
-from skerry_registry.identities.aside import aside
+from skerry_registry.aside import aside
 from skerry_registry.identities.bounded import keep
 from skerry_registry.identities.caller import DEVOPS, Caller
 from skerry_registry.identities.kept_file import Stamp, alone, replace, stamp_of

@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 from msgspec import Struct
 
 from skerry.signals import Json
-from skerry_registry.identities.aside import aside
+from skerry_registry.aside import aside
 from skerry_registry.identities.issuers import discovery_of
 from skerry_registry.identities.refusals import KeysUnavailable
 
