@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import skerry_command
+from servers import free_port, skerry_command
 from skerry_process import skerry_in
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -61,6 +61,8 @@ def test_an_export_brings_things_policies_and_metadata_back(tmp_path: Path):
     with skerry_in(tmp_path) as server, server.client() as client:
         done = server.run("import", raw)
         assert (done.returncode, "1250 things" in done.stderr) == (0, True), done.stderr
+        nobody = server.run("import", raw, "--url", f"http://127.0.0.1:{free_port()}", "--restart")
+        assert (nobody.returncode, "Trying again" in nobody.stderr) == (2, False)
         before = client.get(f"/api/2/things/a:T1234?fields={fields}").json()
         assert before["_metadata"] == {"attributes": {"n": {"unit": "kW"}}}
         exported = server.run("export", file)

@@ -201,6 +201,7 @@ class _Importing:
         self._on_conflict = on_conflict
         self._policies: dict[str, bytes] | None = {} if dry_run else None
         self._console = Console(stderr=True, quiet=quiet)
+        self._reached = False
 
     def send(self, first: int, rows: Sequence[dict[str, Any]]) -> None:
         """Have rows carried out; they are done once, however often the server goes away meanwhile."""
@@ -217,15 +218,21 @@ class _Importing:
         self.report.failed += len(rows) - len(answers)
 
     def _answers(self, path: str, body: bytes, headers: dict[str, str]) -> list[bytes]:
+        """What the server answers; one that was there and went away is waited for."""
         attempt = 1
         while True:
             try:
                 with self._client.answer("POST", path, body, headers) as answer:
+                    self._reached = True
                     return answer.read().splitlines()
-            except ServerAway:
+            except ServerAway as error:
                 attempt += 1
-                if attempt > TRIES:
+                never_there = not self._reached and isinstance(error.__cause__, ConnectionRefusedError)
+                if attempt > TRIES or never_there:
                     raise
+                if attempt == 2:
+                    told = f"{error.text} Trying again for {TRIES * WAIT:.0f} s."
+                    self._console.print(told, highlight=False, markup=False, soft_wrap=True)
                 time.sleep(WAIT)
 
     def _told_again(self, rows: Sequence[dict[str, Any]], lines: Sequence[bytes]) -> list[bytes]:
