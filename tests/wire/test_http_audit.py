@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from msgspec import structs
 
+from skerry_registry.identities.namespaces import NamespaceRule
+from skerry_registry.settings import Settings
 from wire.http_server import served
 
 AUDIT = "/api/2/audit"
@@ -51,6 +54,24 @@ async def test_changes_and_refusals_are_told_to_whom_they_concern(tmp_path: Path
         )
         assert "wrong" not in str(await told(devops))
         assert len(await told(devops)) > len(await told(ditto))
+
+
+async def test_a_namespace_that_is_closed_leaves_a_trace_wherever_it_was_asked_for(tmp_path: Path) -> None:
+    rules = (NamespaceRule(allowed_namespaces=("open",), conditions=("{{ header:x-in }}",)),)
+    settings = structs.replace(Settings(), namespace_access=rules)
+    within = {"x-in": "yes"}
+    async with (
+        served(tmp_path, settings=settings) as server,
+        server.client() as ditto,
+        server.client("devops") as devops,
+    ):
+        assert (await ditto.get("/api/2/things/shut:T1", headers=within)).status_code == 403
+        assert (await ditto.post("/api/2/things?namespace=shut", json={}, headers=within)).status_code == 403
+        copying = {"_copyPolicyFrom": "shut:P"}
+        assert (await ditto.put("/api/2/things/open:T1", json=copying, headers=within)).status_code == 403
+        found = await told(devops, outcome="refused")
+        assert {one["error"] for one in found} == {"gateway:namespace.notaccessible"}
+        assert [one["action"] for one in found] == ["PUT", "POST", "GET"]
 
 
 async def test_who_takes_an_id_that_was_given_up_is_told_nothing_of_those_before(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from skerry_registry.http.status import status_routes
 from skerry_registry.http.things import Things
 from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.namespaces import NamespaceRules
+from skerry_registry.identities.refusals import NamespaceNotAccessible
 from skerry_registry.inquiries import Holders, Inquiries
 from skerry_registry.policy_list import PolicyList
 from skerry_registry.reasons import Reasons
@@ -86,14 +88,15 @@ def create_http(
         "simulate": permissions.simulate,
     }
     policies = Policies(exchange, new_id, questions, integration_subject=settings.token_integration_subject)
-    mounts = [_mount("/api/2/things", things.answer), _mount("/api/2/policies", policies.answer)]
-    mounts.append(_mount("/api/2/checkPermissions", permissions.check))
-    mounts.append(_mount("/api/2/cloudevents", CloudEvents(exchange).answer))
-    mounts.append(_mount("/api/2/search/things", searching.answer))
+    mount = partial(_mount, refused=refused)
+    mounts = [mount("/api/2/things", things.answer), mount("/api/2/policies", policies.answer)]
+    mounts.append(mount("/api/2/checkPermissions", permissions.check))
+    mounts.append(mount("/api/2/cloudevents", CloudEvents(exchange).answer))
+    mounts.append(mount("/api/2/search/things", searching.answer))
     if audit is not None:
-        mounts.append(_mount("/api/2/audit", audit))
+        mounts.append(mount("/api/2/audit", audit))
     if inside is not None:
-        mounts.extend([_mount("/devops", Devops(inside).answer), *status_routes(inside)])
+        mounts.extend([mount("/devops", Devops(inside).answer), *status_routes(inside)])
     if backup is not None:
         mounts.append(_stream("/devops/backup", Backups(backup).serve, below=False))
     if progress is not None:
@@ -102,7 +105,7 @@ def create_http(
             _stream("/api/2/bulk", Bulk(door, progress, bounds, Selection(exchange, searching), reasons).serve)
         )
     if history is not None:
-        mounts.append(_mount("/api/2/timeseries", history))
+        mounts.append(mount("/api/2/timeseries", history))
     app = Litestar(
         route_handlers=[*mounts, *operations(health, measures), *pages(page_folder)],
         openapi_config=None,
@@ -121,8 +124,11 @@ def create_http(
     return app
 
 
-def _mount(path: str, answer: Answering) -> Any:
-    """Everything below the path goes to one function, which reads the raw path itself."""
+def _mount(path: str, answer: Answering, *, refused: Refused | None) -> Any:
+    """Everything below the path goes to one function, which reads the raw path itself.
+
+    `refused` is told where the operator's rules, which no policy knows of, keep the caller from what its answer would touch.
+    """
 
     @asgi(path, is_mount=True, copy_scope=False)
     async def mount(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - Litestar's signature
@@ -130,6 +136,8 @@ def _mount(path: str, answer: Answering) -> Any:
         try:
             found = await answer(request)
         except SkerryError as error:
+            if refused is not None and isinstance(error, NamespaceNotAccessible):
+                refused(request, error)
             found = of_error(error)
         except ClientGone:
             return
