@@ -8,7 +8,7 @@ from skerry_adapters.broker.storage import Storage
 
 
 class Reading:
-    """A client that reads everything."""
+    """A client that reads everything, and may."""
 
     version = V311
     writable = True
@@ -22,6 +22,10 @@ class Reading:
     def close(self, reason: Reason) -> None:
         del reason
         self.closed = True
+
+    def may_get(self, topic: str) -> bool:
+        del topic
+        return True
 
 
 def test_packet_ids_go_round_past_those_in_use_and_are_never_zero() -> None:
