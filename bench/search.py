@@ -209,6 +209,20 @@ def events(port: int) -> float:
     return number
 
 
+def wait_for_index(port: int) -> None:
+    """Until a search is answered, which it is not in time while the index of many things is being filled."""
+    connection = HTTPConnection("127.0.0.1", port)
+    status = 0
+    while status != 200:
+        connection.request("GET", "/api/2/search/things/count?filter=like(attributes/farm,%22*%22)", headers=LOGIN)
+        answer = connection.getresponse()
+        answer.read()
+        status = answer.status
+        if status not in {200, 408}:
+            raise SystemExit(f"search: {status}")
+    connection.close()
+
+
 def over_http(folder: Path, things: int, rate: int, seconds: float) -> None:
     """The same through the door that clients use, telemetry coming in by MQTT."""
     mqtt, ended = free_port(), threading.Event()
@@ -216,9 +230,8 @@ def over_http(folder: Path, things: int, rate: int, seconds: float) -> None:
     with server(folder, mqtt_port=mqtt, log_level="WARNING") as (port, process):
         print(f"server listens after {time.perf_counter() - begin:.2f} s")
         wait_for_port(mqtt)
-        requests(
-            port, "/api/2/search/things/count?filter=like(attributes/farm,%22*%22)", things, 15
-        )  # until the index is ready
+        wait_for_index(port)
+        print(f"searches are answered after {time.perf_counter() - begin:.2f} s")
         feeding = threading.Thread(target=publish, args=(mqtt, things, rate, ended))
         if rate:
             feeding.start()
