@@ -55,9 +55,10 @@ def resolve(policy_id: str, document: dict[str, Any], load: Load, roots: Sequenc
     for root in roots:
         found = remembering(root) if root != policy_id else None
         if found is not None:
+            through_root = structs.replace(whole, direct=(policy_id, root))
             entries.extend(
                 structs.replace(entry, label=f"nsimported-{root}-{entry.label}")
-                for entry in whole.entries(root, found)
+                for entry in through_root.entries(root, found)
                 if entry.entry.get("importable", "implicit") == "implicit"
             )
     return EffectivePolicy(policy_id, tuple(_first_of_each(entries)), documents)
@@ -70,12 +71,16 @@ class _Effort(Struct):
 
 
 class _Chain(Struct, frozen=True):
-    """The imports followed so far: how many transitive ones, and to which policies."""
+    """The imports followed so far: how many transitive ones, to which policies, and which import they began with.
+
+    `direct` (policy, imported) is all that a refusal names: whoever asks need not know what lies behind it.
+    """
 
     load: Load
     depth: int = 0
     visited: frozenset[str] = frozenset()
     effort: _Effort = field(default_factory=_Effort)
+    direct: tuple[str, str] | None = None
 
     def entries(
         self, policy_id: str, document: dict[str, Any], only: Sequence[str] | None = None
@@ -93,27 +98,27 @@ class _Chain(Struct, frozen=True):
         self, policy_id: str, imported: str, document: dict[str, Any], facts: Mapping[str, Any]
     ) -> Iterable[EffectiveEntry]:
         """What an import brings, under new labels."""
+        direct = self.direct or (policy_id, imported)
         through = facts.get("transitiveImports") or ()
         if through and self.depth >= DEPTH:
-            raise ImportInvalid(
-                imported=through[0], policy_id=imported, problem="the chain of transitive imports is too long"
-            )
+            raise _invalid(direct, "the chain of transitive imports that begins with it is too long")
         fresh = frozenset(through) - self.visited
-        further = _Chain(self.load, self.depth + 1, self.visited | fresh, self.effort)
+        further = _Chain(self.load, self.depth + 1, self.visited | fresh, self.effort, direct)
         wanted = facts.get("entries") or ()
         found = further.entries(imported, document, tuple(fresh))
         self.effort.spent += 1 + len(found)
         if self.effort.spent > EFFORT:
-            raise ImportInvalid(
-                imported=imported,
-                policy_id=policy_id,
-                problem="with all that is imported through it, it brings too much",
-            )
+            raise _invalid(direct, "with all that is imported through it, it brings too much")
         for entry in found:
             importable = entry.entry.get("importable", "implicit")
             if importable == "implicit" or (importable == "explicit" and entry.label in wanted):
                 kept = {key: value for key, value in entry.entry.items() if key != "references"}
                 yield structs.replace(entry, label=f"imported-{imported}-{entry.label}", entry=kept)
+
+
+def _invalid(direct: tuple[str, str], problem: str) -> ImportInvalid:
+    policy_id, imported = direct
+    return ImportInvalid(imported=imported, policy_id=policy_id, problem=problem)
 
 
 def _first_of_each(entries: Iterable[EffectiveEntry]) -> Iterable[EffectiveEntry]:

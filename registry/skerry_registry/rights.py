@@ -53,6 +53,16 @@ class _Kept:
         self.plain = plain
 
 
+class _Failed:
+    """A policy whose imports have no end, the documents that say so, and what is told of it."""
+
+    __slots__ = ("documents", "facts")
+
+    def __init__(self, documents: dict[str, dict[str, Any] | None], facts: dict[str, Any]) -> None:
+        self.documents = documents
+        self.facts = facts
+
+
 class Rights:
     """The rights under policies that are in memory; bounded, the oldest go when there are too many."""
 
@@ -73,7 +83,7 @@ class Rights:
         self._size_limit = size_limit
         self._size = 0
         self._kept: dict[tuple[Any, ...], _Kept] = {}
-        self._sets: dict[str, EffectivePolicy] = {}
+        self._sets: dict[str, EffectivePolicy | _Failed] = {}
         self._set_size = 0
         self._alike: dict[tuple[tuple[str, Path, str, bool], ...], Permits] = {}
 
@@ -189,22 +199,30 @@ class Rights:
     def _resolve(
         self, run: Run | None, policy_id: str, document: dict[str, Any], roots: Sequence[str]
     ) -> EffectivePolicy:
-        """The policy's set, from memory while all of its documents are the same."""
+        """The policy's set, or that it has none, from memory while all of its documents are the same."""
         known = self._sets.get(policy_id)
         if known is not None and known.documents[policy_id] is document:
             others = ((other, found) for other, found in known.documents.items() if other != policy_id)
             if all(self._visible(run, other) is found for other, found in others):
+                if isinstance(known, _Failed):
+                    raise imports.ImportInvalid(**known.facts)
                 return known
         lacking: set[Key] = set()
+        loaded: dict[str, dict[str, Any] | None] = {policy_id: document}
 
         def load(wanted: str) -> dict[str, Any] | None:
             try:
-                return self._visible(run, wanted)
+                loaded[wanted] = self._visible(run, wanted)
             except Lacking as missing:
                 lacking.update(missing.keys)
                 return None
+            return loaded[wanted]
 
-        whole = imports.resolve(policy_id, document, load, roots)
+        try:
+            whole = imports.resolve(policy_id, document, load, roots)
+        except imports.ImportInvalid as error:  # what was not in memory could only have added to it
+            self._keep_set(policy_id, _Failed(loaded, dict(error.facts)))
+            raise
         if lacking:
             raise Lacking(lacking)
         self._keep_set(policy_id, whole)
@@ -214,7 +232,7 @@ class Rights:
         """Give up a policy's set."""
         gone = self._sets.pop(policy_id, None)
         if gone is not None:
-            self._set_size -= len(gone.entries)
+            self._set_size -= _size_of(gone)
 
     def _roots_of(self, policy_id: str) -> tuple[str, ...]:
         """The root policies of a policy's namespace, the closest pattern first."""
@@ -226,10 +244,10 @@ class Rights:
         )
         return tuple(dict.fromkeys(root for root in found if root != policy_id))
 
-    def _keep_set(self, policy_id: str, whole: EffectivePolicy) -> None:
+    def _keep_set(self, policy_id: str, whole: EffectivePolicy | _Failed) -> None:
         """Remember a policy's set, and make room: one that imports much is large."""
         self._forget_set(policy_id)
-        self._set_size += len(whole.entries)
+        self._set_size += _size_of(whole)
         while self._sets and (len(self._sets) >= self._limit or self._set_size > self._size_limit):
             self._forget_set(next(iter(self._sets)))
         self._sets[policy_id] = whole
@@ -247,6 +265,11 @@ class Rights:
     def _forget(self, key: tuple[Any, ...]) -> None:
         """Give up compiled rights."""
         self._size -= self._kept.pop(key).size
+
+
+def _size_of(whole: EffectivePolicy | _Failed) -> int:
+    """What it counts for in the room for sets: its entries, or where there are none its documents."""
+    return len(whole.documents if isinstance(whole, _Failed) else whole.entries)
 
 
 def _by_precedence(roots: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
