@@ -225,8 +225,14 @@ async def test_the_audience_must_be_one_of_those_wanted(login: Issuer):
 async def test_conditions_on_claims_must_hold(login: Issuer):
     jwts = jwts_of(login, prerequisite_conditions=("{{ jwt:scope | fn:filter('like','*twin*') }}", "{{ jwt:email }}"))
     assert await jwts.verify(login.token({**GOOD, "scope": "openid twin", "email": "a@b"}))
-    for claims in ({"scope": "openid", "email": "a@b"}, {"scope": "twin"}):
+    for claims in ({"scope": "openid", "email": "a@b"}, {"scope": "twin"}, {"scope": "twin", "email": None}):
         assert isinstance(await refused(jwts, login.token({**GOOD, **claims})), ConditionFailed)
+
+
+async def test_a_claim_that_is_null_makes_no_subject(login: Issuer):
+    jwts = jwts_of(login, auth_subjects=("{{ jwt:sub }}", "{{ jwt:email }}", "{{ jwt:groups }}"))
+    caller = await jwts.verify(login.token({**GOOD, "email": None, "groups": [None, "crew"]}))
+    assert caller.subjects == ("ditto:user2", "ditto:crew")
 
 
 async def test_keys_are_fetched_once_for_many_tokens_at_once(login: Issuer):

@@ -31,6 +31,8 @@ TOKEN = {
         {"reseller": "io", "provider": "", "roles": ["admin"]},
     ],
     "level": 7,
+    "nothing": None,
+    "some": [None, "x", {"deep": None}],
     "ok": True,
 }
 SCOPES = {
@@ -53,6 +55,11 @@ SCOPES = {
         ("{{ jwt:/extra/roles }}", ["administrator", "super-moderator", "moderator"]),
         ("{{ jwt:groups/name }}", ["x", "y"]),
         ("{{ jwt:level }}-{{ jwt:ok }}", ["7-true"]),
+        ("{{ jwt:nothing }}", []),
+        ("a-{{ jwt:nothing }}", []),
+        ("{{ jwt:nothing | fn:default('x') }}", ["x"]),
+        ("{{ jwt:some }}", ["x", '{"deep":null}']),
+        ("{{ jwt:some/deep }}", []),
         ("{{ jwt:missing }}", []),
         ("x{{ jwt:missing }}y", []),
         ("{{ jwt:missing | fn:default('d') }}", ["d"]),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,25 @@ def test_an_issuer_over_plain_http_stops_the_start_unless_that_is_allowed():
     environ = {"SKERRY_OIDC_ISSUERS": '{"local": {"issuer": "http://localhost:9900/x"}}'}
     assert any("plain http" in problem for problem in contradictions(load(None, environ)))
     assert not list(contradictions(load(None, {**environ, "SKERRY_OIDC_ALLOW_HTTP": "true"})))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nginx", "auth_basic_prefix"), ("integration", "activateTokenIntegration"), ("edge", "activate")],
+)
+def test_an_issuer_whose_subjects_could_pass_for_those_of_others_stops_the_start(name: str, said: str):
+    environ = {
+        "SKERRY_OIDC_ISSUERS": json.dumps(
+            {name: {"issuer": "https://login.example.org"}, "free": {"issuer": "https://x"}}
+        ),
+        "SKERRY_TOKEN_INTEGRATION_SUBJECT": "edge:{{jwt:aud}}",
+    }
+    told = list(contradictions(load(None, environ)))
+    assert [problem.startswith(f"oidc_issuers, {name}: ") for problem in told] == [True]
+    assert said in told[0]
+    assert "another name" in told[0]
+    moved = {**environ, "SKERRY_AUTH_BASIC_PREFIX": "users:", "SKERRY_TOKEN_INTEGRATION_SUBJECT": "let-in:{{jwt:aud}}"}
+    assert len(list(contradictions(load(None, moved)))) == (name == "integration")
 
 
 @pytest.mark.parametrize("template", ["weather", "integration:{{jwt:sub}", "integration:{{request:sub}}", "jwt:sub"])

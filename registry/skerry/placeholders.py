@@ -278,14 +278,18 @@ def request(subjects: Sequence[str]) -> ValuesOf:
 
 
 def json(document: Json) -> ValuesOf:
-    """A scope whose names are pointers into JSON (`jwt`, `thing-json`): arrays give several values, on the way and at the end."""
+    """A scope whose names are pointers into JSON (`jwt`): arrays give several values, on the way and at the end, null gives none."""
     return lambda name: list(dict.fromkeys(_texts(document, [part for part in name.split("/") if part])))
 
 
 def _texts(value: Json, path: list[str]) -> list[str]:
     if type(value) is list:
-        return [text for member in value for text in (_texts(member, path) if path else [patterns.text(member)])]
+        return [
+            text
+            for member in value
+            for text in (_texts(member, path) if path or member is None else [patterns.text(member)])
+        ]
     if not path:
-        return [patterns.text(value)]
+        return [] if value is None else [patterns.text(value)]
     member = value.get(path[0].replace("~1", "/").replace("~0", "~"), UNSET) if type(value) is dict else UNSET
     return [] if member is UNSET else _texts(member, path[1:])

@@ -35,7 +35,9 @@ def contradictions(settings: Settings) -> Iterator[str]:
         missing = [name for name in ("influx_token", "influx_org", "influx_bucket") if not getattr(settings, name)]
         if missing:
             yield f"influx_url (SKERRY_INFLUX_URL) needs {', '.join(missing)} ({variable(missing[0])} …) as well."
-    yield from issuers.contradictions(settings.oidc_issuers, allow_http=settings.oidc_allow_http)
+    yield from issuers.contradictions(
+        settings.oidc_issuers, allow_http=settings.oidc_allow_http, reserved=dict(_reserved(settings))
+    )
     yield from namespaces.contradictions(settings.namespace_access)
     yield from rights.contradictions(settings.namespace_policies)
     yield from creation.contradictions("entity_creation_grant", settings.entity_creation_grant)
@@ -52,6 +54,16 @@ def contradictions(settings: Settings) -> Iterator[str]:
     yield from (
         f"sources: there are two of the name {name!r}." for name in dict.fromkeys(names) if names.count(name) > 1
     )
+
+
+def _reserved(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What begins the subjects of logins that no issuer of OpenID Connect may bring about, and whose they are."""
+    integrations = "tokens that policies let in (activateTokenIntegration)"
+    yield "integration", integrations
+    issuer, colon, _ = settings.token_integration_subject.partition(":")
+    if colon and "{" not in issuer:
+        yield issuer, integrations
+    yield settings.auth_basic_prefix.partition(":")[0], "users (auth_basic_prefix)"
 
 
 def _wrong_url(name: str, text: str, schemes: tuple[str, ...], example: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -79,13 +80,20 @@ def discovery_of(address: str) -> str:
     return base.rstrip("/") + "/.well-known/openid-configuration"
 
 
-def contradictions(issuers: Mapping[str, Issuer], *, allow_http: bool) -> Iterator[str]:
-    """One line for everything that cannot work."""
+def contradictions(
+    issuers: Mapping[str, Issuer], *, allow_http: bool, reserved: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[str]:
+    """One line for everything that cannot work. `reserved`: what begins the subjects of others -> who they are."""
     owner: dict[str, str] = {}
     for name, issuer in issuers.items():
         where = f"oidc_issuers, {name}"
         if ":" in name or not name.strip():
             yield f"{where}: the name stands before the subjects, name:sub, and may not be empty or hold a colon."
+        if name in reserved:
+            yield (
+                f"{where}: its subjects would begin as those of {reserved[name]} do, so its tokens could pass for them; "
+                "give it another name, such as keycloak."
+            )
         if not issuer.addresses:
             yield f'{where}: there is no issuer; write issuer = "https://login.example.org/realms/wind".'
         if not issuer.auth_subjects:
