@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from skerry import pointer
+from skerry.errors import SkerryError
 from skerry.ids import split_id
 from skerry_policies import explain, parts
 from skerry_policies.actions import ActionNotAllowed, action_of
@@ -15,7 +16,6 @@ from skerry_registry.asking import Asker, Asking
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from skerry.errors import SkerryError
     from skerry.signals import Command, Path
     from skerry_registry.identities.namespaces import Reach
     from skerry_registry.registry import Registry
@@ -34,8 +34,14 @@ class Reasons:
         self._registry = registry
 
     async def attach(self, command: Command, error: SkerryError, reach: Reach | None = None) -> None:
-        """Put `why` into a refusal, where it is the policy's and the caller, who has this reach, may read the policy."""
-        why = await self._registry.known(lambda: self._why(command, error, reach))
+        """Put `why` into a refusal, where it is the policy's and the caller, who has this reach, may read the policy.
+
+        Where the reason cannot be found (the store is away, the policy's imports have no end) the refusal goes without.
+        """
+        try:
+            why = await self._registry.known(lambda: self._why(command, error, reach))
+        except SkerryError:
+            return
         if why is not None:
             error.facts["why"] = why
 
