@@ -70,6 +70,10 @@ class House:
             raise ThingNotAccessible(thing_id=thing_id)
         return permits
 
+    async def reborn(self, thing_id: str) -> int | None:
+        assert thing_id == "farm:T1"
+        return None
+
     async def handle(self, command: Command) -> Response:
         assert (command.verb, command.path) == ("retrieve", ("attributes", "units"))
         units = compile_permits(POLICY, command.subjects).view(command.path, {"power": "kW", "wind": "m/s"})
@@ -281,6 +285,47 @@ async def test_the_registry_tells_the_units(tmp_path: Path) -> None:
             (answer,) = await history.answer(anne, "farm:T1", [power], {})
             units.append(answer["result"].get("unit"))
     assert units == [None, None, "kW"]
+
+
+async def test_a_thing_made_anew_shows_nothing_of_the_one_that_had_its_id_before(tmp_path: Path) -> None:
+    anne = ("nginx:anne",)
+    power = ("features", "scada", "properties", "power")
+    now = [NOW]
+    store = MemoryStore()
+
+    async def at_once(_seconds: float) -> bool:
+        return True
+
+    async with DuckSeries(tmp_path / "series.duckdb") as series:
+
+        async def lived(registry: Registry, values: dict[int, float]) -> list[float]:
+            """The thing is made, tells values (at minutes of its own), and what is seen of them then."""
+            policy = {"policyId": "farm:T1"} if (await registry.ids("policy", "", 1)) else {}
+            await registry.handle(Command(verb="modify", id="farm:T1", subjects=anne, value=policy))
+            learned = [
+                Sample("farm:T1", "/features/scada/properties/power", NOW + at * MINUTE, now[0] + 1, value)
+                for at, value in values.items()
+            ]
+            await series.write(learned, len(values))
+            now[0] += 10
+            (answer,) = await History(registry, series, at_once).answer(
+                anne, "farm:T1", [power], {"from": str((NOW - 60 * MINUTE) // 1000), "to": "now+10m"}
+            )
+            now[0] += 10
+            return [row["v"] for row in answer["data"]]
+
+        async with Registry(store, lambda: now[0], lambda: "id") as registry:
+            assert await registry.reborn("farm:T1") is None
+            assert await lived(registry, {-9: 1.5, -8: 2.5}) == [1.5, 2.5]
+            assert await registry.reborn("farm:T1") is None
+            await registry.handle(Command(verb="delete", id="farm:T1", subjects=anne))
+            now[0] += 10
+            assert await lived(registry, {}) == []
+            assert await lived(registry, {-30: 3.5, -9: 4.5}) == [3.5, 4.5]
+            made = await registry.reborn("farm:T1")
+        async with Registry(store, lambda: now[0], lambda: "id") as registry:
+            assert await registry.reborn("farm:T1") == made
+            assert NOW < (made or 0) < now[0]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,8 @@ class Held(Struct, frozen=True, kw_only=True, eq=False):
 
     Documents are never changed in place: `apply` copies along the changed path and shares the rest. `observed`: feature
     id -> top-level property -> the device time of the value shown (only where telemetry brought one). `gone`: the newest
-    device time of values that are no longer shown, for their messages may come again. `size`: an upper bound of the
+    device time of values that are no longer shown, for their messages may come again. `earlier`: another thing had the id
+    before, and was deleted. `size`: an upper bound of the
     document's bytes as JSON (0: not measured), `slack` what was added to it since it was measured; both are a memory of
     `apply` that stores need not keep and that equality passes over.
     """
@@ -99,6 +100,7 @@ class Held(Struct, frozen=True, kw_only=True, eq=False):
     metadata: Json | None = None
     observed: dict[str, dict[str, Micros]] = field(default_factory=dict)
     gone: Micros = 0
+    earlier: bool = False
     size: int = 0
     slack: int = 0
 

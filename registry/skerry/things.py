@@ -313,6 +313,7 @@ def apply(held: Held, event: Event) -> Held:
         metadata=tree,
         observed=observed,
         gone=_gone_after(held, event, observed),
+        earlier=held.earlier if held.document is not None else held.revision > 0,
         size=size,
         slack=slack,
     )

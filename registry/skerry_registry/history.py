@@ -33,6 +33,10 @@ class Registry(Protocol):
         """The caller's rights on a thing; raises ThingNotAccessible where it is hidden and its history, too."""
         ...
 
+    async def reborn(self, thing_id: str) -> Micros | None:
+        """When the thing was made, where another had its id before; else None."""
+        ...
+
     async def handle(self, command: Command) -> Response:
         """Carry out one command; raises SkerryError."""
         ...
@@ -58,13 +62,14 @@ class History:
         Raises ThingNotAccessible, PropertyNotFound (where none may be read), QueryInvalid, SeriesUnavailable.
         """
         permits = await self._registry.permits(subjects, thing_id)
+        learned = await self._registry.reborn(thing_id)
         asked = query.read(params, self._registry.clock())
         check(paths)
         readable = [path for path in paths if may_read(permits, path)]
         if not readable:
             raise PropertyNotFound(thing_id=thing_id, feature_id=paths[0][1], path=pointer.write(paths[0][3:]))
         texts = [pointer.write(path) for path in readable]
-        queries = [query.query_of(asked, thing_id, text) for text in texts]
+        queries = [query.query_of(asked, thing_id, text, learned) for text in texts]
         current = await self._caught_up(PATIENCE)
         units = await self._units(subjects, thing_id)
         answers = []

@@ -22,7 +22,7 @@ from skerry_registry.snapshots import Snapshots
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from skerry.signals import Clock, Command, Held, Kind, NewId, Response
+    from skerry.signals import Clock, Command, Held, Kind, Micros, NewId, Response
     from skerry_policies.document import Terms
     from skerry_policies.enforcer import Permits
     from skerry_registry.heads import Key
@@ -188,6 +188,11 @@ class Registry:
             if permits is not None and any(permits.may_partly("thing", (), right) for right in ("READ", "READ_TS")):
                 return permits
         raise things.ThingNotAccessible(thing_id=thing_id)
+
+    async def reborn(self, thing_id: str) -> Micros | None:
+        """When the thing was made, where another had its id before; else None."""
+        held = (await self._fetch([("thing", thing_id)]))[0].held
+        return held.created if held.earlier else None
 
     def held_now(self, kind: Kind, id: str) -> Held:  # noqa: A002 - the model's word
         """What everybody may see of an entity, from memory. Raises Lacking."""

@@ -142,6 +142,33 @@ async def test_the_cursor_and_the_samples_survive_closing(opened: Open, thing: s
         assert rows(await store.query(asking(thing))) == [(0, 1), (1, 2)]
 
 
+async def test_only_what_was_learned_since_is_looked_at_where_that_is_asked(series: Series, thing: str) -> None:
+    """The id had another thing before; `learned` is when the present one was made."""
+    made = T0 + HOUR
+    before = {0: 1, 11: True, 20: "old", 30: 4, 2 * HOUR: 5}
+    await series.write([Sample(thing, POWER, T0 + at, made - 1, value) for at, value in before.items()], 1)
+    assert await series.query(asking(thing, learned=made)) == Page(rows=[])
+    for agg in ("count", "first", "last", "avg", *WINDOWED):
+        percentile = 50 if agg == "percentile" else None
+        page = await series.query(asking(thing, step=HOUR, agg=agg, learned=made, percentile=percentile))
+        assert rows(page) == [], agg
+    since = {5: 10, 10: 20, 15: False, 25: "new", 35: 30}
+    await series.write([Sample(thing, POWER, T0 + at, made, value) for at, value in since.items()], 2)
+    assert rows(await series.query(asking(thing, learned=made))) == list(since.items())
+    latest = await series.query(asking(thing, learned=made, order="desc", limit=2))
+    assert rows(latest) == [(35, 30), (25, "new")]
+    further = await series.query(asking(thing, learned=made, order="desc", limit=2, after=latest.next))
+    assert rows(further) == [(15, False), (10, 20)]
+    wanted = {"count": 5, "first": 10, "last": 30, "max": 30, "sum": 60, "percentile": 20, "derivative": 20 / 30e-6}
+    for agg, value in wanted.items():
+        percentile = 50 if agg == "percentile" else None
+        page = await series.query(asking(thing, step=HOUR, agg=agg, learned=made, percentile=percentile))
+        assert rows(page) == [(0, pytest.approx(value))], agg
+    counts = await series.query(asking(thing, end=T0 + 40, step=20, agg="count", learned=made))
+    assert rows(counts) == [(0, 3), (20, 2)]
+    assert len(rows(await series.query(asking(thing)))) == len({**before, **since}) - 1
+
+
 async def test_a_sample_written_again_counts_once_and_the_later_value_wins(series: Series, thing: str) -> None:
     await series.write(samples(thing, {0: 1, 10: 2}), 1)
     await series.write(samples(thing, {0: 1, 10: 5}), 2)

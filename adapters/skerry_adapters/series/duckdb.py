@@ -297,6 +297,8 @@ class DuckSeries:
             "start": query.start,
             "end": query.end,
         }
+        if query.learned is not None:
+            facts["learned"] = query.learned
         if query.step is None:
             return self._raw(query, facts)
         steps = all_steps(query)
@@ -309,7 +311,7 @@ class DuckSeries:
                 self._aggregate(query, facts, run, values)
         if query.agg in WINDOWED and computed and not values:
             span = {**facts, "start": computed[0][0], "end": computed[-1][1]}
-            if self._reading.execute(_NO_NUMBER, span).fetchone() is not None:
+            if self._ask(_NO_NUMBER, span).fetchone() is not None:
                 raise unsuited(query.agg, "text or boolean")
         return step_page(query, computed, values)
 
@@ -322,7 +324,7 @@ class DuckSeries:
         wanted_rows = query.limit + 1
         room = wanted_rows + 100
         while True:
-            found = self._reading.execute(_RAW.format(order=query.order, limit=room), facts).fetchall()
+            found = self._ask(_RAW.format(order=query.order, limit=room), facts).fetchall()
             rows: dict[Micros, Value | None] = {}
             for time, kind, number, text in found:
                 if query.order == "asc" or time not in rows:
@@ -378,17 +380,23 @@ class DuckSeries:
             share = 0.0 if query.percentile is None else query.percentile / 100
             sql = _WINDOWED[query.agg].format(share=f"{share!r}::DOUBLE")
             facts = {**facts, "start": start, "end": end, "length": length}
-        for step, value in self._reading.execute(sql, facts).fetchall():
+        for step, value in self._ask(sql, facts).fetchall():
             values[start + step * length] = settled(query.agg, value)
 
     def _nearest(self, facts: dict[str, Any], start: Micros, end: Micros, order: Literal["asc", "desc"]) -> int | None:
         """The first or last time of a number in the range."""
-        found = self._reading.execute(_NEAREST.format(order=order), {**facts, "start": start, "end": end}).fetchone()
+        found = self._ask(_NEAREST.format(order=order), {**facts, "start": start, "end": end}).fetchone()
         return None if found is None else int(found[0])
 
     def _steps(self, what: str, facts: dict[str, Any]) -> list[tuple[Any, ...]]:
         sql = f"SELECT (time - $start) // $length AS step, {what} FROM ({_KEPT}) GROUP BY step"  # noqa: S608 - constants
-        return self._reading.execute(sql, facts).fetchall()
+        return self._ask(sql, facts).fetchall()
+
+    def _ask(self, sql: str, facts: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        """Ask of the samples; where `learned` is among the facts, of those that were learned since."""
+        if "learned" in facts:
+            sql = sql.replace("WHERE thing = $thing", "WHERE learned >= $learned AND thing = $thing")
+        return self._reading.execute(sql, facts)
 
 
 def _restore(kind: int, number: float | None, text: str | None) -> Value:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from urllib3.exceptions import HTTPError
 
 from skerry import times
-from skerry_adapters.series.lines import LineWriter, fields_of, place_of, tag_of
+from skerry_adapters.series.lines import LEARNED, LineWriter, fields_of, place_of, tag_of
 from skerry_adapters.series.ports import Page, Query, Sample, SeriesUnavailable, Value
 from skerry_adapters.series.query import QueryInvalid, unsuited
 from skerry_adapters.series.steps import Step, all_steps, page_of, runs, step_page, wanted, whole
@@ -37,6 +37,11 @@ SaveCursor = Callable[[int], Awaitable[None]]
 _FUNCTIONS = {"avg": "mean", "min": "min", "max": "max", "sum": "sum", "stddev": "stddev"}
 # InfluxDB 2.7 mislabels windows before 1970 that it computes in its storage; grouping takes the work out of there.
 _APART = '|> group(columns: ["_start", "_stop", "_field"])'
+_POINTS = '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+_AS_BEFORE = (
+    '|> keep(columns: ["_start", "_stop", "_time", "_field", "_value"])'
+    ' |> group(columns: ["_start", "_stop", "_field"]) |> sort(columns: ["_time"])'
+)
 _TOGETHER = '|> group(columns: ["_start", "_stop"])'
 WINDOW_SAMPLES_MAX = 200_000
 """The most samples of a range that rate, integral and percentile are reckoned from here."""
@@ -257,12 +262,22 @@ class InfluxSeries:
 
     def _source(self, query: Query, span: str, *fields: str) -> str:
         place = place_of(query.path)
-        wanted_fields = " or ".join(f"r._field == {_quote(field)}" for field in fields or fields_of(place))
-        return (
+        names = [_quote(field) for field in fields or fields_of(place)]
+        asked = names if query.learned is None else [*names, _quote(LEARNED)]
+        source = (
             f"from(bucket: {_quote(self._bucket)}) |> {span}"
             f" |> filter(fn: (r) => r._measurement == {_quote(place.measurement)} and r.thing == {_quote(tag_of(query.thing))})"
-            f" |> filter(fn: (r) => {wanted_fields})"
+            f" |> filter(fn: (r) => {' or '.join(f'r._field == {name}' for name in asked)})"
         )
+        if query.learned is None:
+            return source
+        since = f"{source} {_POINTS} |> filter(fn: (r) => exists r[{asked[-1]}] and r[{asked[-1]}] >= {query.learned})"
+        kept = [
+            f'{since} |> filter(fn: (r) => exists r[{name}]) |> rename(columns: {{{name}: "_value"}})'
+            f' |> set(key: "_field", value: {name}) {_AS_BEFORE}'
+            for name in names
+        ]
+        return kept[0] if len(kept) == 1 else f"union(tables: [{', '.join(kept)}])"
 
     def _rows(self, flux: str) -> Iterator[_Row]:
         dialect = Dialect(

@@ -44,7 +44,7 @@ class Sample(Struct, frozen=True, gc=False):
 class Query(Struct, frozen=True, kw_only=True):
     """One property's samples with start <= time < end; raw where `step` is None, else one row per step, from `start` on.
 
-    `after`: continue behind this position (opaque text from the previous page). `limit`: rows per page. `percentile`: 0
+    `learned`: only samples that we learned of then or later. `after`: continue behind this position (opaque text from the previous page). `limit`: rows per page. `percentile`: 0
     to 100, with that `agg`. `windows` says what derivative, rate, integral and percentile are.
     """
 
@@ -53,6 +53,7 @@ class Query(Struct, frozen=True, kw_only=True):
     start: Micros
     end: Micros
     step: Micros | None = None
+    learned: Micros | None = None
     agg: Aggregate = "avg"
     percentile: float | None = None
     fill: Fill | None = None

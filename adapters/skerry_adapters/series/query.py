@@ -141,8 +141,8 @@ def read(params: Mapping[str, str], now: Micros) -> Asked:
     )
 
 
-def query_of(asked: Asked, thing: str, path: str) -> Query:
-    """The query for one property. Raises QueryInvalid for the cursor of another query."""
+def query_of(asked: Asked, thing: str, path: str, learned: Micros | None = None) -> Query:
+    """The query for one property, of what was learned since then. Raises QueryInvalid for the cursor of another query."""
     if asked.cursor is not None and asked.cursor.digest != _digest(asked, thing, path):
         raise QueryInvalid(
             name="cursor",
@@ -153,6 +153,7 @@ def query_of(asked: Asked, thing: str, path: str) -> Query:
         path=path,
         start=asked.start,
         end=asked.end,
+        learned=learned,
         step=asked.step,
         agg=asked.agg,
         percentile=asked.percentile,
