@@ -123,21 +123,33 @@ async def test_what_may_not_be_read_neither_matches_nor_fails_nor_orders():
         )
         for hidden in (
             "eq(attributes/secret,1)",
-            "not(eq(attributes/secret,1))",
+            "gt(attributes/secret,0)",
             "ne(attributes/secret,1)",
             "exists(attributes/secret)",
-            "not(exists(attributes/secret))",
-            "empty(attributes/secret)",
             "not(empty(attributes/secret))",
-            "and(eq(attributes/open,1),not(in(attributes/secret,1)))",
+            "in(attributes/secret,1,2)",
+            'and(eq(attributes/open,1),like(attributes/secret,"*"))',
         ):
             assert await found(search, hidden, BOB) == [], hidden
+        for absent in (
+            "not(eq(attributes/secret,1))",
+            "not(ne(attributes/secret,1))",
+            "not(exists(attributes/secret))",
+            "empty(attributes/secret)",
+            "and(eq(attributes/open,1),not(in(attributes/secret,1)))",
+        ):
+            assert await found(search, absent, BOB) == sorted(things), absent
         assert await found(search, "or(eq(attributes/secret,1),eq(attributes/open,1))", BOB) == sorted(things)
         assert await found(search, "not(and(eq(attributes/secret,1),eq(attributes/open,2)))", BOB) == sorted(things)
         by_secret = [Sort(("attributes", "secret"), descending=True)]
         assert await found(search, None, BOB, sort=by_secret) == sorted(things)
         assert await found(search, None, ADMIN, sort=by_secret) == ["a:T2", "a:T1", "a:T3"]
-        assert await search.aggregate(BOB, by=[("attributes", "secret")], metrics=[Metric("n", "count")]) == []
+        assert await search.aggregate(BOB, by=[("attributes", "secret")], metrics=[Metric("n", "count")]) == [
+            Group((None,), {"n": 3})
+        ]
+        figures = [Metric("sum", "sum", ("attributes", "secret")), Metric("n", "count", ("attributes", "secret"))]
+        assert await search.aggregate(BOB, metrics=figures) == [Group((), {"sum": None, "n": 0})]
+        assert await search.aggregate(ADMIN, metrics=figures) == [Group((), {"sum": 3.0, "n": 2})]
 
 
 async def test_any_feature_means_any_that_may_be_read():
@@ -146,7 +158,9 @@ async def test_any_feature_means_any_that_may_be_read():
         await write(registry, "a:P", policy({"thing:/features/open": READ}), kind="policy")
         assert await found(search, "eq(features/*/properties/x,1)", BOB) == ["a:T1"]
         assert await found(search, "eq(features/*/properties/x,2)", BOB) == []
-        assert await found(search, "not(eq(features/*/properties/x,2))", BOB) == []
+        assert await found(search, "not(eq(features/*/properties/x,2))", BOB) == ["a:T1"]
+        assert await found(search, "not(eq(features/*/properties/x,1))", BOB) == []
+        assert await found(search, "and(empty(features/shut),not(empty(features/open)))", BOB) == ["a:T1"]
         assert await found(search, "eq(features/*/properties/x,2)", ADMIN) == ["a:T1"]
 
 

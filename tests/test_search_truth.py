@@ -72,7 +72,7 @@ CHANGES = st.one_of(
     st.tuples(st.just("merge"), st.sampled_from(IDS), st.sampled_from([(), *PATHS]), VALUES),
     st.tuples(st.just("delete"), st.sampled_from(IDS), st.sampled_from([(), *PATHS]), st.none()),
     st.tuples(st.just("make"), st.sampled_from(IDS), st.sampled_from(POLICIES), VALUES),
-    st.tuples(st.just("policy"), st.sampled_from(POLICIES), st.integers(0, 6), st.none()),
+    st.tuples(st.just("policy"), st.sampled_from(POLICIES), st.integers(0, 9), st.none()),
 )
 RIGHTS = [
     {"thing:/": "READ"},
@@ -82,6 +82,9 @@ RIGHTS = [
     {"thing:/features": "READ", "thing:/features/g/properties/x": "-READ"},
     {"thing:/attributes/x/y": "READ", "thing:/features/f/properties": "READ"},
     {},
+    {"thing:/attributes/y": "READ", "thing:/_revision": "READ"},
+    {"thing:/attributes": "READ", "thing:/attributes/x": "-READ", "thing:/features/g/properties/x/y": "READ"},
+    {"thing:/features/*/properties": "READ", "thing:/definition": "READ"},
 ]
 TERMS = st.one_of(
     st.builds(
@@ -129,36 +132,56 @@ def policy(number: int) -> dict[str, Any]:
     return {"entries": entries}
 
 
-def said(predicate: Any, held: Held, permits: Any) -> bool | None:
-    """What a reader may know: true, false or None (unknown)."""
+def left(value: Any, path: tuple[str, ...], permits: Any) -> Any:
+    """What of a value at a path may be read; UNSET for nothing."""
+    own = permits.said("thing", path, "READ") is True
+    if isinstance(value, dict):
+        parts = {name: left(member, (*path, name), permits) for name, member in value.items()}
+    elif isinstance(value, list):
+        parts = dict(enumerate(left(member, path, permits) for member in value))
+    else:
+        return value if own else UNSET
+    kept = {name: part for name, part in parts.items() if part is not UNSET}
+    if not kept and not own:
+        return UNSET
+    return kept if isinstance(value, dict) else list(kept.values())
+
+
+ALWAYS = ("thingId", "policyId", "_namespace", "_revision", "_created", "_modified")
+
+
+def is_listed(held: Held, permits: Any) -> bool:
+    """Whether the caller may read something that is there."""
+    return left(held.document, (), permits) is not UNSET or any(
+        permits.said("thing", (name,), "READ") is True for name in ALWAYS
+    )
+
+
+def said(predicate: Any, held: Held, permits: Any) -> bool:
+    """Whether the predicate holds where what may not be read is absent."""
     if isinstance(predicate, And | Or):
         found = [said(term, held, permits) for term in predicate.terms]
-        decisive = isinstance(predicate, Or)
-        return decisive if decisive in found else None if None in found else not decisive
+        return any(found) if isinstance(predicate, Or) else all(found)
     if isinstance(predicate, Not):
-        found = said(predicate.term, held, permits)
-        return None if found is None else not found
-    field = predicate.field
-    whole = isinstance(predicate, Empty)
-    if field[0] in {"thingId", "_namespace", "_revision"}:
-        return matches(predicate, lookup_in(held))
+        return not said(predicate.term, held, permits)
+    return matches(predicate, lambda field: values(field, held, permits))
+
+
+def values(field: tuple[str, ...], held: Held, permits: Any) -> list[Any]:
+    """What stands at a field, as far as it may be read."""
     if field[:2] == ("features", "*"):
-        if permits.may("thing", ("features",), "READ"):
-            return matches(predicate, lookup_in(held))
-        if not permits.may_partly("thing", ("features",), "READ") or (whole and len(field) == 2):
-            return None
-        features = held.document.get("features") or {}
-        kept = {name: f for name, f in features.items() if readable(permits, ("features", name, *field[2:]), whole)}
-        shown = Held(kind="thing", id=held.id, document={**held.document, "features": kept})
-        return matches(predicate, lookup_in(shown)) or None
+        found = []
+        for name, feature in (held.document.get("features") or {}).items():
+            if left(feature, ("features", name), permits) is not UNSET:
+                found += values(("features", name, *field[2:]), held, permits) or [UNSET]
+        return found
+    if field[0] in {"thingId", "_namespace"}:
+        return list(lookup_in(held)(field))
     parts = [field, field[1:]] if field[0] == "_metadata" else [field]
-    return matches(predicate, lookup_in(held)) if all(readable(permits, part, whole) for part in parts) else None
-
-
-def readable(permits: Any, field: tuple[str, ...], whole: bool) -> bool:
-    if whole:
-        return permits.may("thing", field, "READ")
-    return permits.view(field, True) is not UNSET
+    if not all(permits.said("thing", part, "READ") is True for part in parts):
+        return []
+    found = list(lookup_in(held)(field))
+    return [left(value, field, permits) for value in found] if field[0] != "_metadata" else found
 
 
 KINDS = {int: 1, float: 1, str: 2, dict: 3, bool: 4}
@@ -193,13 +216,15 @@ def expected(states: dict, subjects: tuple[str, ...], question: tuple) -> list[s
         if guard is None or guard.document is None:
             continue
         permits = compile_permits(guard.document, subjects)
-        if not permits.may_partly("thing", (), "READ"):
+        if not is_listed(held, permits):
             continue
         if predicate is None or said(predicate, held, permits):
             keys = []
             for key in sort:
-                seen = said(Exists(key.field), held, permits) and not (
-                    key.field[:2] == ("features", "*") and not permits.may("thing", ("features",), "READ")
+                seen = (
+                    permits.may("thing", ("features",), "READ")
+                    if key.field[:2] == ("features", "*")
+                    else key.field[0].startswith("_r") or said(Exists(key.field), held, permits)
                 )
                 keys.append(extreme(list(lookup_in(held)(key.field)), key.descending) if seen else (0, 0))
             found.append((keys, id_))

@@ -119,6 +119,17 @@ class Permits:
         granted, node = self._find(resource, path, permission)
         return granted or node.grants_below
 
+    def grants(self, resource: str, permission: Permission) -> list[Path]:
+        """The paths at which the permission begins: granted there, and by nothing above."""
+        found: list[Path] = []
+        waiting: list[tuple[Path, _Node]] = [((), self._roots.get((resource, permission), _NOWHERE))]
+        for path, node in waiting:
+            if node.effect:
+                found.append(path)
+            elif node.grants_below:
+                waiting.extend(((*path, segment), below) for segment, below in node.below.items())
+        return found
+
     def view(
         self, path: Path, value: Json, resource: str = "thing", permission: Permission = "READ"
     ) -> Json | UnsetType:

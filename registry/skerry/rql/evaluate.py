@@ -213,6 +213,11 @@ def lookup_in(held: Held) -> ValueOf:
     """What stands at each field of a thing that is there, for one evaluation. Raises RqlTooWide when that takes too long."""
     document = held.document
     assert document is not None
+    return counted(lambda field: _values(held, document, field))
+
+
+def counted(values_at: ValueOf) -> ValueOf:
+    """What stands at each field, asked once per field, for one evaluation. Raises RqlTooWide when that takes too long."""
     known: dict[Field, tuple[Sequence[Json], int]] = {}
     spent = 0
 
@@ -220,7 +225,7 @@ def lookup_in(held: Held) -> ValueOf:
         nonlocal spent
         found = known.get(field)
         if found is None:
-            values = _values(held, document, field)
+            values = values_at(field)
             known[field] = found = values, sum(map(_places, values))
         spent += found[1]
         if spent > EFFORT_LIMIT:

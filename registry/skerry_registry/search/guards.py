@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _encode = json.Encoder().encode
 _EXPIRY = re.compile(r'"expiry":"([^"]+)"')
 
+LITTER = 1_000
+"""What may lie about before it is cleared away."""
 NOTHING = 0
 """The shape of guards without a policy."""
 
@@ -29,12 +31,15 @@ class Shape(Struct, frozen=True, eq=False):
     """What policies say alike: `text` without the policy's id.
 
     `lasting`: the text alone tells the rights, now and later. Else it belongs to one policy and the things of one namespace.
+    `mentions`: the policies that it takes something from; `expiries`: when subjects in it expire.
     """
 
     text: str
     policy_id: str
     namespace: str
     lasting: bool
+    mentions: frozenset[str] = frozenset()
+    expiries: tuple[Micros, ...] = ()
 
 
 class Guards:
@@ -48,13 +53,28 @@ class Guards:
         self.shape = np.zeros(1_024, np.int32)
         """By guard."""
         self.shapes: list[Shape | None] = [None]
+        self.epoch = 0
+        """Changes when shapes are numbered anew."""
         self._count = 0
+        self._spare: list[int] = []
+        self._gone = 0
+        self._swept = LITTER
         self._of: dict[tuple[str, str] | str, int] = {}
         self._strangers: dict[str, list[tuple[int, str]]] = {}
         self._shape_of: dict[tuple[str, str, str], int] = {}
         self._mentioned: set[str] = set()
         self._expiries: list[Micros] = []
-        self._compacted = 1_000
+        self._compacted = LITTER
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Differs when there are other shapes."""
+        return self.epoch, len(self.shapes)
+
+    @property
+    def is_littered(self) -> bool:
+        """Whether there may be much to `sweep`."""
+        return len(self._of) > self._swept or self._gone > LITTER + len(self._of) // 4
 
     def guard(self, policy_id: str, namespace: str) -> int:
         """The guard of a thing of this namespace under this policy."""
@@ -68,6 +88,7 @@ class Guards:
             self._strangers.setdefault(policy_id, []).append((guard, namespace))
             shape = self.shapes[self.shape[own]]
             self.shape[guard] = NOTHING if shape is None else self._find(policy_id, shape.text, namespace)
+            self._tidy()
         return guard
 
     def put(self, policy_id: str, text: str | None) -> None:
@@ -79,6 +100,8 @@ class Guards:
         self.shape[own] = NOTHING if text is None else self._find(policy_id, text, namespace)
         for guard, stranger in self._strangers.get(policy_id, ()):
             self.shape[guard] = NOTHING if text is None else self._find(policy_id, text, stranger)
+        self._gone += text is None
+        self._tidy()
 
     def put_document(self, policy_id: str, document: dict[str, Any] | None) -> None:
         """The same, of a policy as it is held."""
@@ -107,7 +130,25 @@ class Guards:
             into = np.arange(len(self.shapes), dtype=np.int32)
             into[list(fresh)] = list(fresh.values())
             self.shape[: self._count] = into[self.shape[: self._count]]
-        self._compact()
+        self._tidy()
+
+    def sweep(self, used: Iterable[int]) -> None:
+        """Forget the guards that no thing has (`used` are those of all things), but for those of policies that there are."""
+        kept = set(used)
+        for key, guard in list(self._of.items()):
+            if guard not in kept and (type(key) is tuple or self.shape[guard] == NOTHING):
+                del self._of[key]
+                self.shape[guard] = NOTHING
+                self._spare.append(guard)
+        strangers: dict[str, list[tuple[int, str]]] = {}
+        for key, guard in self._of.items():
+            if type(key) is tuple:
+                strangers.setdefault(key[0], []).append((guard, key[1]))
+        self._strangers = strangers
+        self._gone = 0
+        self._swept = LITTER + 2 * len(self._of)
+        self._compacted = 0
+        self._tidy()
 
     def _own(self, policy_id: str) -> int:
         guard = self._of.get(policy_id)
@@ -116,6 +157,8 @@ class Guards:
         return guard
 
     def _new(self) -> int:
+        if self._spare:
+            return self._spare.pop()
         guard = self._count
         self._count += 1
         if guard >= len(self.shape):
@@ -130,31 +173,52 @@ class Guards:
         number = self._shape_of.get(key)
         if number is None:
             number = self._shape_of[key] = len(self.shapes)
-            self.shapes.append(Shape(text, policy_id, namespace, lasting))
-            if related:
-                self._mentioned.update(_mentions(json.decode(text)))
-            for found in _EXPIRY.findall(text):
-                with suppress(ValueError):
-                    heappush(self._expiries, times.parse(found))
-            self._compact()
+            mentions = frozenset(_mentions(json.decode(text))) if related else frozenset[str]()
+            expiries = tuple(_expiries(text))
+            self.shapes.append(Shape(text, policy_id, namespace, lasting, mentions, expiries))
+            self._mentioned |= mentions
+            for expiry in expiries:
+                heappush(self._expiries, expiry)
         return number
 
-    def _compact(self) -> None:
-        """Forget shapes that no guard has any more, now and then."""
-        if len(self._shape_of) <= self._compacted:
-            return
-        used = set(np.unique(self.shape[: self._count]).tolist())
-        for key, number in list(self._shape_of.items()):
-            if number not in used and number != len(self.shapes) - 1:
-                del self._shape_of[key]
-                self.shapes[number] = None
-        self._compacted = 1_000 + 2 * len(self._shape_of)
+    def _tidy(self) -> None:
+        """Forget shapes that no guard has any more, and number the others anew, now and then."""
+        if len(self._shape_of) > self._compacted:
+            used = set(np.unique(self.shape[: self._count]).tolist())
+            for key, number in list(self._shape_of.items()):
+                if number not in used:
+                    del self._shape_of[key]
+                    self.shapes[number] = None
+            self._compacted = LITTER + 2 * len(self._shape_of)
+        if len(self.shapes) > LITTER + 4 * len(self._shape_of):
+            self._renumber()
+
+    def _renumber(self) -> None:
+        """Let only the shapes there are have numbers, and remember only what is in them."""
+        into = np.zeros(len(self.shapes), np.int32)
+        shapes: list[Shape | None] = [None]
+        for key, number in self._shape_of.items():
+            into[number] = self._shape_of[key] = len(shapes)
+            shapes.append(self.shapes[number])
+        self.shape[: self._count] = into[self.shape[: self._count]]
+        self.shapes = shapes
+        self.epoch += 1
+        known = [shape for shape in shapes if shape is not None]
+        self._mentioned = {policy_id for shape in known for policy_id in shape.mentions}
+        self._expiries = sorted({expiry for shape in known for expiry in shape.expiries})
 
 
 def strip(policy_id: str, text: str) -> str:
     """The text of a policy's document without its id."""
     member = f'"policyId":{_encode(policy_id).decode()}'
     return text.replace(member + ",", "", 1) if member + "," in text else text.replace("," + member, "", 1)
+
+
+def _expiries(text: str) -> Iterable[Micros]:
+    """When the subjects in a policy expire."""
+    for found in _EXPIRY.findall(text):
+        with suppress(ValueError):
+            yield times.parse(found)
 
 
 def _mentions(document: dict[str, Any]) -> Iterable[str]:

@@ -37,20 +37,21 @@ class Index:
         registry.on_settled(self._note)
 
     async def load(self) -> None:
-        """Learn what there is. Raises StoreUnavailable."""
-        ids: list[str] = []
-        while page := await self._store.ids("thing", ids[-1] if ids else "", IDS):
-            ids.extend(page)
-        early, self._early = self._early, None
-        assert early is not None
-        self.slots.fill(ids)
-        for held in early.values():
-            self._take(held)
-        for held in self._registry.unsaved():
-            self._take(held)
+        """Learn what there is. Raises StoreUnavailable, and may be called once more then."""
+        if self._early is not None:
+            ids: list[str] = []
+            while page := await self._store.ids("thing", ids[-1] if ids else "", IDS):
+                ids.extend(page)
+            early, self._early = self._early, None
+            self.slots.fill(ids)
+            for held in early.values():
+                self._take(held)
+            for held in self._registry.unsaved():
+                self._take(held)
         await self._load_policies()
         await self._load_guards()
         self._fresh = None
+        self._sweep()
 
     async def _load_policies(self) -> None:
         """Learn what the policies say."""
@@ -104,6 +105,8 @@ class Index:
         document = held.document
         if held.kind == "policy":
             self.guards.put_document(held.id, document)
+            if self._fresh is None:
+                self._sweep()
             return None
         slot = self.slots.of.get(held.id)
         if document is None:
@@ -115,6 +118,12 @@ class Index:
             slot = self.slots.add(held.id)
         self.guard[slot] = self.guards.guard(document["policyId"], held.id.partition(":")[0])
         return slot
+
+    def _sweep(self) -> None:
+        """Forget what belongs to policies that are no more."""
+        if self.guards.is_littered:
+            slots = np.flatnonzero(self.slots.alive[: self.slots.used])
+            self.guards.sweep(np.unique(self.guard[slots]).tolist())
 
     def _grow(self, capacity: int) -> None:
         self.guard = grown(self.guard, capacity)

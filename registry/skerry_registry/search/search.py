@@ -10,27 +10,26 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 
-from skerry.rql.evaluate import lookup_in, matches
+from skerry.rql.evaluate import matches
 from skerry.rql.predicate import Empty
+from skerry_registry.ports import StoreUnavailable
 from skerry_registry.runs import Lacking
 from skerry_registry.search import aggregate, order
 from skerry_registry.search.index import Index, turn
 from skerry_registry.search.masks import ID, NAMESPACE, Masks, fields_of, terms_of
 from skerry_registry.search.places import Sorted
 from skerry_registry.search.query import After, Group, Metric, Page, QueryTimeExceeded, Sort
-from skerry_registry.search.visibility import YES, Readers, Views, may_read
+from skerry_registry.search.visibility import Readers, Views, seen_of
 from skerry_registry.search.warmth import Warmth
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from skerry.rql.evaluate import ValueOf
     from skerry.rql.predicate import Field, Predicate
     from skerry.signals import Held, Json
-    from skerry_policies.enforcer import Permits
     from skerry_registry.ports import Store
     from skerry_registry.registry import Registry
     from skerry_registry.search.column import Column
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RETRY, RETRY_MAX = 0.1, 5.0
+"""Seconds until the index is read again after the store was away: at first, and later."""
 SECONDS = 10.0
 """How long one search may take."""
 PIECE = 32_768
@@ -65,11 +66,15 @@ class Search:
         self._readers = Readers(self.index.guards, registry)
         self._warmth = Warmth(self.index, store, memory)
         self._loading: asyncio.Task[None] | None = None
+        self._attempt: asyncio.Future[None] | None = None
         self._warming: asyncio.Task[None] | None = None
+        self._trouble: str | None = None
         self._work: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._loading = asyncio.get_running_loop().create_task(self.index.load(), name="search index")
+        loop = asyncio.get_running_loop()
+        self._attempt = loop.create_future()
+        self._loading = loop.create_task(self._load(), name="search index")
         self._warming = self._spawn(self._warm())
         return self
 
@@ -83,9 +88,11 @@ class Search:
         await self._warmth.save()
 
     async def ready(self) -> None:
-        """Until everything there is has been read; searches wait for it anyway."""
-        assert self._loading is not None
-        await asyncio.shield(self._loading)
+        """Until everything there is has been read; searches wait for it anyway. Raises StoreUnavailable, and is tried again."""
+        assert self._attempt is not None
+        await asyncio.shield(self._attempt)
+        if self._trouble is not None:
+            raise StoreUnavailable(reason=self._trouble, headers={"retry-after": "2"})
 
     async def find(
         self,
@@ -100,20 +107,34 @@ class Search:
     ) -> Page:
         """The ids of things that the predicate holds for (None: of all), in order; ties and no order: by ascending id.
 
-        Only what the caller may read counts: terms over other fields neither hold nor fail, keys over them are missing.
+        What the caller may not read counts as absent, in terms and in keys; so do things of which he sees nothing.
         `namespaces`: only things of these (None: of all). `after` belongs to the same `sort`. Raises QueryTimeExceeded.
         """
         sort = needed(sort)
-        async with self._columns(predicate, [key.field for key in sort]) as until:
-            reader, slots = await self._matching(subjects, predicate, namespaces, (), until)
+        async with self._columns(subjects, predicate, [key.field for key in sort]) as (there, until):
+            reader, slots = await self._matching(subjects, predicate, namespaces, there, until)
             return self._page(reader, slots, sort, after, skip, size)
+
+    def sees_all(self, subjects: tuple[str, ...]) -> Callable[[str], bool]:
+        """Which things the caller may read whole, as far as that is known without waiting."""
+        reader = self._readers.known(subjects)
+        index = self.index
+
+        def whole(id_: str) -> bool:
+            slot = index.slots.of.get(id_)
+            if slot is None or reader is None or not reader.is_current:
+                return False
+            permits = reader.permits.get(int(index.guards.shape[index.guard[slot]]))
+            return permits is not None and permits.sees_all
+
+        return whole
 
     async def count(
         self, subjects: tuple[str, ...], predicate: Predicate | None = None, *, namespaces: Sequence[str] | None = None
     ) -> int:
         """How many things `find` would find. Raises QueryTimeExceeded."""
-        async with self._columns(predicate, ()) as until:
-            return len((await self._matching(subjects, predicate, namespaces, (), until))[1])
+        async with self._columns(subjects, predicate, ()) as (there, until):
+            return len((await self._matching(subjects, predicate, namespaces, there, until))[1])
 
     async def aggregate(
         self,
@@ -127,13 +148,14 @@ class Search:
     ) -> list[Group]:
         """Figures over the things that `find` would find, by what stands at the fields `by` (missing: None), sorted by that.
 
-        A thing counts only where the caller may read everything that is grouped by and figured. Raises
-        QueryTimeExceeded, AggregateTooLarge for more than `limit` groups.
+        What the caller may not read is missing. Raises QueryTimeExceeded, AggregateTooLarge for more than `limit` groups.
         """
         fields = [*by, *(metric.field for metric in metrics if metric.field is not None)]
-        async with self._columns(predicate, fields) as until:
-            _, slots = await self._matching(subjects, predicate, namespaces, fields, until)
-            return aggregate.groups(self.index, slots, by, metrics, limit)
+        async with self._columns(subjects, predicate, fields) as (there, until):
+            reader, slots = await self._matching(subjects, predicate, namespaces, there, until)
+            slots = slots[self.index.slots.alive[slots]]
+            seen = aggregate.Seen(self.index, slots, {field: self._readable(reader, slots, field) for field in fields})
+            return aggregate.groups(seen, by, metrics, limit)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do something in the background."""
@@ -152,24 +174,58 @@ class Search:
         if self._warming is not None:
             await asyncio.wait({self._warming})
 
+    async def _load(self) -> None:
+        """Read everything there is, as often as the store is away."""
+        attempt = self._attempt
+        assert attempt is not None
+        pause = RETRY
+        while True:
+            try:
+                await self.index.load()
+            except StoreUnavailable as error:
+                self._trouble = error.text
+                log.warning("search index not loaded", extra={"reason": error.text})
+                if not attempt.done():
+                    attempt.set_result(None)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, RETRY_MAX)
+            else:
+                self._trouble = None
+                if not attempt.done():
+                    attempt.set_result(None)
+                return
+
+    async def _loaded(self, until: float) -> None:
+        """Wait for the first attempt to read everything. Raises StoreUnavailable when there was none that succeeded."""
+        if self._loading is None or not self._loading.done():
+            await self._within(until, self.ready())
+
+    async def namespaces(self) -> list[str]:
+        """The namespaces of all things there are or were, whoever may see them."""
+        await self._loaded(time.perf_counter() + self._seconds)
+        return list(self.index.slots.namespaces)
+
     async def _warm(self) -> None:
-        await self.ready()
+        assert self._loading is not None
+        await asyncio.shield(self._loading)
         await self._warmth.warm()
 
     @asynccontextmanager
-    async def _columns(self, predicate: Predicate | None, others: Iterable[Field]) -> AsyncIterator[float]:
-        """Hold the columns that a search needs; yields when it must be over."""
+    async def _columns(
+        self, subjects: tuple[str, ...], predicate: Predicate | None, others: Iterable[Field]
+    ) -> AsyncIterator[tuple[frozenset[Field], float]]:
+        """Hold the columns that a search needs; yields their fields, and when it must be over."""
         until = time.perf_counter() + self._seconds
-        if self._loading is None or not self._loading.done():
-            await self._within(until, self.ready())
+        await self._loaded(until)
         self.index.slots.enter()
         try:
             fields = {*(() if predicate is None else fields_of(predicate)), *others} - {ID, NAMESPACE}
+            fields |= (await self._within(until, self._readers.reader(subjects))).witnesses
             columns = await self._within(until, self.index.columns.pin(fields)) if fields else []
             try:
                 if predicate is not None:
                     await self._prepare(predicate, until)
-                yield until
+                yield frozenset(fields), until
             finally:
                 self.index.columns.unpin(columns)
                 for column in columns:
@@ -207,13 +263,13 @@ class Search:
         subjects: tuple[str, ...],
         predicate: Predicate | None,
         namespaces: Sequence[str] | None,
-        needed: Sequence[Field],
+        there: frozenset[Field],
         until: float,
     ) -> tuple[Reader, Slots]:
         """The slots of all things that count."""
         index = self.index
         reader = await self._readers.reader(subjects)
-        views = Views(reader, predicate, needed)
+        views = Views(reader, index.guards, predicate, there)
         candidates = None if predicate is None else self._masks.candidates(predicate)
         if candidates is not None and len(candidates) > index.slots.used // FEW:
             candidates = None
@@ -223,20 +279,20 @@ class Search:
         for start in range(0, total, PIECE):
             if start:
                 since = await self._turn(since, until)
-            while not reader.is_current or len(views.number_of) != len(index.guards.shapes):
+            while not reader.is_current or views.stamp != index.guards.stamp:
                 reader = await self._readers.reader(subjects)
-                views = Views(reader, predicate, needed)
+                views = Views(reader, index.guards, predicate, there)
             end = min(start + PIECE, total)
             at = slice(start, end) if candidates is None else candidates[start:end]
             some, unsure = self._piece(at, views, namespaces)
             found.append(some)
             if len(unsure):
-                found.append(await self._looked_into(unsure, reader, views, until))
+                found.append(await self._looked_into(unsure, subjects, predicate, until))
         return reader, np.concatenate(found) if found else np.empty(0, np.int64)
 
     def _piece(
         self, at: slice | Slots, views: Views, namespaces: Sequence[str] | None
-    ) -> tuple[Slots, list[tuple[int, str, Predicate]]]:
+    ) -> tuple[Slots, list[tuple[int, str]]]:
         """The slots among `at` that count, and the things that must be looked into to know."""
         index, masks = self.index, self._masks
         guards, shapes = index.guard, index.guards.shape
@@ -252,33 +308,37 @@ class Search:
         numbers = views.number_of[shapes[guards[at]]]
         places = np.arange(at.start, at.stop) if isinstance(at, slice) else at
         sure: list[Slots] = []
-        unsure: list[tuple[int, str, Predicate]] = []
+        unsure: list[tuple[int, str]] = []
         for number in np.unique(numbers).tolist():
             predicate = views.predicates[number]
             found = masks.select(predicate, places[numbers == number])
-            if number in views.partly and predicate is not None:
-                unsure.extend((slot, index.slots.ids[slot], predicate) for slot in found.tolist())
+            if number in views.partly:
+                unsure.extend((slot, index.slots.ids[slot]) for slot in found.tolist())
             else:
                 sure.append(found)
         return np.sort(np.concatenate([np.empty(0, np.int64), *sure])), unsure
 
     async def _looked_into(
-        self, unsure: list[tuple[int, str, Predicate]], reader: Reader, views: Views, until: float
+        self, unsure: list[tuple[int, str]], subjects: tuple[str, ...], predicate: Predicate | None, until: float
     ) -> Slots:
-        """The slots of things whose features the caller may read in part, and for which the predicate holds in that part."""
+        """The slots of things of which the caller sees something, and for which the predicate holds as far as he sees them."""
         index = self.index
         found: list[int] = []
         since = time.perf_counter()
         for start in range(0, len(unsure), DOCUMENTS):
             some = unsure[start : start + DOCUMENTS]
-            await self._registry.bring("thing", [id_ for _, id_, _ in some])
-            for slot, id_, predicate in some:
+            await self._registry.bring("thing", [id_ for _, id_ in some])
+            for slot, id_ in some:
+                reader = await self._readers.reader(subjects)
                 held = await self._held(id_)
-                shape = int(index.guards.shape[index.guard[slot]])
-                permits = reader.permits.get(shape)
-                if permits is None or shape >= len(views.number_of) or index.slots.of.get(id_) != slot:
+                while not reader.is_current:
+                    reader = await self._readers.reader(subjects)
+                    held = await self._held(id_)
+                permits = reader.permits.get(int(index.guards.shape[index.guard[slot]]))
+                if permits is None or held.document is None or index.slots.of.get(id_) != slot:
                     continue
-                if held.document is not None and matches(predicate, _readable(held, permits, predicate)):
+                value_of = seen_of(held, permits)
+                if value_of is not None and (predicate is None or matches(predicate, value_of)):
                     found.append(slot)
             since = await self._turn(since, until)
         return np.array(found, np.int64)
@@ -324,11 +384,7 @@ class Search:
 
     def _readable(self, reader: Reader, slots: Slots, field: Field) -> NDArray[np.bool_] | None:
         """Where the caller may read the field; None: everywhere."""
-        number_of, verdicts = reader.verdicts(((field, False),))
-        if all(verdict == (YES,) for verdict in verdicts):
-            return None
-        readable = np.array([verdict == (YES,) for verdict in verdicts] + [False])
-        return readable[number_of[self.index.guards.shape[self.index.guard[slots]]]]
+        return reader.readable(field, self.index.guards.shape[self.index.guard[slots]])
 
     def _key(
         self, key: Sort, slots: Slots, readable: NDArray[np.bool_] | None, pivot: tuple[int, Json] | None
@@ -374,26 +430,3 @@ def needed(sort: Sequence[Sort]) -> Sequence[Sort]:
         if key.field == ID:
             return sort[: place + key.descending]
     return sort
-
-
-def _readable(held: Held, permits: Permits, predicate: Predicate) -> ValueOf:
-    """What stands at fields of a thing in those of its features in which they may be read."""
-    whole = {term.field for term in terms_of(predicate) if type(term) is Empty}
-    document = held.document or {}
-
-    def value_of(field: Field) -> Sequence[Json]:
-        if field[:2] != ("features", "*"):
-            return lookup_in(held)(field)
-        features = {
-            name: feature
-            for name, feature in (document.get("features") or {}).items()
-            if may_read(permits, ("features", name, *field[2:]), whole=field in whole)
-        }
-        shown = {**document, "features": features}
-        return lookup_in(_with_document(held, shown))(field)
-
-    return value_of
-
-
-def _with_document(held: Held, document: dict[str, Json]) -> Held:
-    return type(held)(kind=held.kind, id=held.id, document=document)
