@@ -124,6 +124,10 @@ class Store(Protocol):
         """
         ...
 
+    async def documents(self, ids: Sequence[str]) -> dict[str, str]:
+        """The documents of those of these things that exist, as `save` has seen them last, as JSON."""
+        ...
+
     async def texts(self, kind: Kind, after: int, limit: int) -> Texts:
         """The documents of existing entities, likewise."""
         ...

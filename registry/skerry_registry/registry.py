@@ -206,6 +206,11 @@ class Registry:
         """Load entities into memory, as far as the bound of the cache leaves them there."""
         await self._fetch([(kind, id_) for id_ in ids])
 
+    async def texts(self, ids: Iterable[str]) -> dict[str, str]:
+        """The whole documents, as JSON, of those of these things that exist and are not in memory; they stay out of it."""
+        cold = [id_ for id_ in ids if self._heads.find(("thing", id_)) is None and ("thing", id_) not in self._loading]
+        return await self._store.documents(cold) if cold else {}
+
     async def ids(self, kind: Kind, after: str, limit: int) -> list[str]:
         """Ids of entities that exist, > `after`, sorted, at most `limit`; whoever may see them."""
         return await self._store.ids(kind, after, limit)

@@ -445,4 +445,10 @@ async def test_a_scan_finds_what_stands_at_fields(store):
             assert repr(value) == repr(list(value_of(field))), field
     times = await store.scan([("_revision",), ("_created",), ("_modified",)], 0, 1)
     assert times.values == [[[1]], [[1_001]], [[1_001]]]
+    documents = await store.documents(["demo:T4", "demo:T3", "demo:P", "demo:none", "demo:T2"])
+    assert {id_: json.decode(text) for id_, text in documents.items()} == {
+        "demo:T4": held[4].document,
+        "demo:T2": held[2].document,
+    }
+    assert await store.documents([]) == {}
     assert json.decode((await store.texts("policy", 0, 10)).documents[0]) == {"policyId": "demo:P", "entries": {}}

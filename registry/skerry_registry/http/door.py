@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from skerry.errors import SkerryError
@@ -20,6 +20,10 @@ class Door(Protocol):
 
     async def handle_all(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
         """Carry out many, each for itself."""
+        ...
+
+    async def texts(self, ids: Iterable[str]) -> dict[str, str]:
+        """The documents of those of the things that are not in memory, as JSON; nobody's rights are asked."""
         ...
 
     async def handle_together(self, commands: Sequence[Command]) -> list[Response | SkerryError]:

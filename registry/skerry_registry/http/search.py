@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -124,12 +124,12 @@ class Searching:
     async def count(self, asked: Asked) -> int:
         """How many things there are."""
         predicate = self.predicate(asked.filters)
-        namespaces = await self._within(asked.subjects, asked.namespaces, asked.reach)
+        namespaces = await self._within(asked.namespaces, asked.reach)
         return await self._search.count(asked.subjects, predicate, namespaces=namespaces)
 
     async def walk(self, asked: Asked, after: After | None) -> tuple[list[str], After | None]:
         """The ids of a page behind a place, by ascending id, and the place of the next page."""
-        namespaces = await self._within(asked.subjects, asked.namespaces, asked.reach)
+        namespaces = await self._within(asked.namespaces, asked.reach)
         page = await self._search.find(
             asked.subjects,
             self.predicate(asked.filters),
@@ -146,7 +146,7 @@ class Searching:
         page = await self._search.find(
             asked.subjects,
             predicate,
-            namespaces=await self._within(asked.subjects, asked.namespaces, asked.reach),
+            namespaces=await self._within(asked.namespaces, asked.reach),
             sort=order(option.sort) if option.sort else (),
             after=None if option.place is None else after_of(option.place),
             skip=option.offset or 0,
@@ -169,7 +169,8 @@ class Searching:
         if asked.fields in {"thingId", "/thingId"}:
             items = [Raw(encode({"thingId": id_})) for id_ in ids]
         else:
-            items = await retrieved(self._door, ids, asked.subjects, asked.fields, correlation)
+            whole = self._search.sees_all(asked.subjects) if asked.fields is None else None
+            items = await retrieved(self._door, ids, asked.subjects, asked.fields, correlation, whole)
         if option.offset is None:
             return Found(items, cursor, None)
         return Found(items, None, -1 if cursor is None else option.offset + option.size)
@@ -181,7 +182,7 @@ class Searching:
         predicate = self.predicate(wanted.filters)
         subjects = request.caller.subjects
         asked_for = namespaces_of(",".join(wanted.namespaces)) if wanted.namespaces else None
-        namespaces = await self._within(subjects, asked_for, request.reach)
+        namespaces = await self._within(asked_for, request.reach)
         groups = await self._exchange.in_time(
             request,
             lambda: self._search.aggregate(
@@ -191,14 +192,13 @@ class Searching:
         return of_json(200, aggregate.shown(wanted, groups), [VERSION])
 
     async def _within(
-        self, subjects: tuple[str, ...], namespaces: tuple[str, ...] | None, reach: Reach | None
+        self, namespaces: tuple[str, ...] | None, reach: Reach | None
     ) -> tuple[str, ...] | None:
         """The namespaces as far as the operator's rules let the caller reach them."""
         if reach is None:
             return namespaces
         if namespaces is None:
-            groups = await self._search.aggregate(subjects, by=(("_namespace",),))
-            namespaces = tuple(group.keys[0] for group in groups)
+            namespaces = tuple(await self._search.namespaces())
         return tuple(name for name in namespaces if reach.covers("thing", name))
 
     def predicate(self, filters: Sequence[str]) -> Predicate | None:
@@ -263,10 +263,18 @@ def namespaces_of(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-async def retrieved(
-    door: Door, ids: Sequence[str], subjects: tuple[str, ...], selector: str | None, correlation: str
+async def retrieved(  # noqa: PLR0917 - who asks for what, and how
+    door: Door,
+    ids: Sequence[str],
+    subjects: tuple[str, ...],
+    selector: str | None,
+    correlation: str,
+    whole: Callable[[str], bool] | None = None,
 ) -> list[Raw]:
-    """The things, each read for itself; what is not there for the caller is left out, any other failure raised."""
+    """The things, each read for itself; what is not there for the caller is left out, any other failure raised.
+
+    `whole` says which of them he may read all of: without a selector these are taken as they lie on the disk.
+    """
     headers = {"correlation-id": correlation}
     if selector is not None:
         headers["fields"] = selector
@@ -275,19 +283,30 @@ async def retrieved(
     for start in range(0, len(ids), TURN):
         if start:
             await asyncio.sleep(0)  # others have their turn
+        part = ids[start : start + TURN]
+        texts = await door.texts(filter(whole, part)) if whole is not None and selector is None else {}
         commands = [
-            Command(verb="retrieve", id=id_, subjects=subjects, headers=headers) for id_ in ids[start : start + TURN]
+            Command(verb="retrieve", id=id_, subjects=subjects, headers=headers) for id_ in part if id_ not in texts
         ]
-        for answer in await door.handle_all(commands):
-            if isinstance(answer, Response):
-                text = encode(answer.value)
+        answers = iter(await door.handle_all(commands) if commands else ())
+        for id_ in part:
+            known = texts.get(id_)
+            text = _answered(next(answers)) if known is None else known.encode()
+            if text is not None:
                 size += len(text)
                 if size > ANSWER_MAX:
                     raise ThingsTooLarge(limit=ANSWER_MAX)
                 found.append(Raw(text))
-            elif not isinstance(answer, things.ThingNotAccessible):
-                raise answer
     return found
+
+
+def _answered(answer: Response | SkerryError) -> bytes | None:
+    """What a read answered; None where there is nothing for the caller."""
+    if isinstance(answer, Response):
+        return encode(answer.value)
+    if isinstance(answer, things.ThingNotAccessible):
+        return None
+    raise answer
 
 
 def given_in(text: bytes) -> Given:

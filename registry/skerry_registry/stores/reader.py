@@ -26,7 +26,13 @@ class Load(Struct, frozen=True, eq=False):
     id: str
 
 
-Task: TypeAlias = Load | Callable[[apsw.Connection], Any]
+class Documents(Struct, frozen=True, eq=False):
+    """The documents of things, as their snapshots have them."""
+
+    ids: Sequence[str]
+
+
+Task: TypeAlias = Load | Documents | Callable[[apsw.Connection], Any]
 
 
 class _Stored(Struct):
@@ -53,6 +59,10 @@ _STORED = """'{"held":' || coalesce(snapshots.held, 'null')
 _LOAD = f"""SELECT '[' || group_concat(coalesce({_STORED}, 'null')) || ']' FROM json_each(?) AS wanted
   LEFT JOIN entities ON entities.kind = wanted.value ->> 0 AND entities.id = wanted.value ->> 1
   LEFT JOIN snapshots ON snapshots.entity = entities.entity"""  # noqa: S608 - no text from outside
+_DOCUMENTS = """SELECT group_concat(coalesce(document, 'null'), char(10)) FROM (
+    SELECT CAST(snapshots.held -> '$.document' AS TEXT) AS document FROM json_each(?) AS wanted
+    LEFT JOIN entities ON entities.kind = 'thing' AND entities.id = wanted.value AND entities.alive
+    LEFT JOIN snapshots ON snapshots.entity = entities.entity ORDER BY wanted.key)"""
 _LAGGING = """SELECT json_group_array(json_array(kind, id)) FROM entities WHERE entity IN (
     SELECT journal.entity FROM journal LEFT JOIN snapshots ON snapshots.entity = journal.entity
     WHERE journal.number > (SELECT number FROM marks WHERE name = 'checkpoint')
@@ -68,17 +78,22 @@ _names = json.Decoder(list[str]).decode
 
 
 def work(connection: apsw.Connection, jobs: list[Job[Task]]) -> list[Job[Task]]:
-    """Answer all loads that wait by one query, or else the first other question."""
+    """Answer all loads that wait by one query, or all questions for documents, or else the first other question."""
     loads = [job for job in jobs if isinstance(job.task, Load)]
-    done = loads or jobs[:1]
+    asked = [] if loads else [job for job in jobs if isinstance(job.task, Documents)]
+    done = loads or asked or jobs[:1]
     try:
         if loads:
             held = load(connection, [(job.task.kind, job.task.id) for job in loads])  # type: ignore[union-attr]
             for job, result in zip(loads, held, strict=True):
                 job.result = result
+        elif asked:
+            found = documents(connection, [id_ for job in asked for id_ in job.task.ids])  # type: ignore[union-attr]
+            for job in asked:
+                job.result = {id_: found[id_] for id_ in job.task.ids if id_ in found}  # type: ignore[union-attr]
         else:
             task = jobs[0].task
-            assert not isinstance(task, Load)
+            assert not isinstance(task, Load | Documents)
             jobs[0].result = task(connection)
     except apsw.Error as error:
         for job in done:
@@ -98,6 +113,14 @@ def load(connection: apsw.Connection, keys: Sequence[tuple[Kind, str]]) -> list[
             event.number = number
         states.append(replay(stored.held or Held(kind=kind, id=id_), stored.events))
     return states
+
+
+def documents(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, str]:
+    """The documents of those that exist; JSON has no line breaks of its own."""
+    if not ids:
+        return {}
+    texts = connection.execute(_DOCUMENTS, (_encode(ids).decode(),)).get.split("\n")
+    return {id_: text for id_, text in zip(ids, texts, strict=True) if text != "null"}
 
 
 def recover(connection: apsw.Connection) -> list[Held]:

@@ -125,6 +125,11 @@ class SqliteStore:
         found: Scanned = await self._scanning.do(lambda connection: scanning.things(connection, fields, after, limit))
         return found
 
+    async def documents(self, ids: Sequence[str]) -> dict[str, str]:
+        """Documents by id."""
+        found: dict[str, str] = await self._loading.do(reader.Documents(ids))
+        return found
+
     async def texts(self, kind: Kind, after: int, limit: int) -> Texts:
         """A slice of documents."""
         found: Texts = await self._scanning.do(lambda connection: scanning.texts(connection, kind, after, limit))
