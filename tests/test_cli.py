@@ -21,6 +21,7 @@ from skerry_adapters.dead_letters import DeadLetters
 from skerry_registry.app import Running
 from skerry_registry.cli import demo
 from skerry_registry.cli.commands import app
+from skerry_registry.cli.tables import counted
 from skerry_registry.cli.watch import Row, _row, _screen
 from skerry_registry.settings import Settings
 
@@ -106,6 +107,42 @@ def test_a_user_is_added_listed_given_another_password_and_removed(tmp_path: Pat
     assert skerry("user", "list", cwd=tmp_path).stdout == "ann\tdevops\n"
     assert skerry("user", "remove", "ann", cwd=tmp_path).returncode == 0
     assert skerry("user", "remove", "ann", cwd=tmp_path).returncode == 2
+
+
+def test_a_user_gets_other_roles_and_keeps_the_password(tmp_path: Path) -> None:
+    skerry("user", "add", "ann", "-p", "x", "--role", "devops", cwd=tmp_path)
+    file = tmp_path / "data" / "users.json"
+    before = json.loads(file.read_text())["ann"]["hash"]
+    said = skerry("user", "role", "ann", "--role", "status", "--role", "mqtt_admin", cwd=tmp_path)
+    assert (said.returncode, "ann has status, mqtt_admin" in said.stdout) == (0, True)
+    assert json.loads(file.read_text())["ann"] == {"hash": before, "roles": ["status", "mqtt_admin"]}
+    assert "has no roles" in skerry("user", "role", "ann", cwd=tmp_path).stdout
+    assert json.loads(file.read_text())["ann"] == {"hash": before}
+    assert "bob" in skerry("user", "role", "bob", "--role", "status", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("user", "add", "ann", "-p", "x"), ("user", "remove", "bob"), ("token", "create", "integration:weather")]
+)
+def test_the_folder_is_told_where_no_option_names_it_and_that_no_server_was_there(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    skerry("user", "add", "bob", "-p", "x", "--data-dir", "data", cwd=tmp_path)
+    said = skerry(*words, cwd=tmp_path)
+    assert said.returncode == 0
+    assert f"Folder: {folder}; no server has used this folder yet" in said.stderr.replace("\n", " ")
+    assert "Folder" not in said.stdout
+    (folder / "journal.db").touch()
+    again = skerry(*(word.replace("ann", "eve").replace("bob", "ann") for word in words), cwd=tmp_path)
+    assert f"Folder: {folder}." in again.stderr
+    assert "Folder" not in skerry(*words, "--data-dir", "data", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 things"), (1, "1 thing"), (2, "2 things")])
+def test_one_is_said_in_the_singular(number: int, said: str) -> None:
+    assert counted(number, "thing", "things") == said
 
 
 def test_check_tells_what_is_wrong_and_what_is_in_force(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ async def test_a_change_is_simulated_from_a_file_or_standard_input(server: Serve
 
 async def test_who_may_what_with_a_thing(server: Served):
     said = (await run(server, "access", "demo:T0")).splitlines()
-    assert said[0] == "demo:T0 has the policy demo:fleet."
+    assert said[:2] == ["demo:T0 has the policy demo:fleet.", "Subject\tReads\tWrites\tRights\tEntries"]
     assert "nginx:eve\tpart\tnone\tthing:/attributes READ\tguests" in said
     assert json.loads(await run(server, "access", "demo:T0", "--json"))["policyId"] == "demo:fleet"
     assert "demo:none" in await run(server, "access", "demo:none", code=2)

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from skerry.errors import SkerryError
 from skerry_registry.aside import aside
@@ -159,6 +159,13 @@ class Users:
             before = self._users.get(name)
             kept = before.subjects if before and not subjects else tuple(subjects)
             self._write({**self._users, name: User(hashed, tuple(roles), kept)})
+
+    def give_roles(self, name: str, roles: Sequence[str]) -> None:
+        """Give the user these roles instead of those before, and write the file. Raises UserNotFound, UsersUnreadable."""
+        with alone(self.path):
+            self._read()
+            self.roles(name)
+            self._write({**self._users, name: structs.replace(self._users[name], roles=tuple(roles))})
 
     def remove(self, name: str) -> None:
         """Forget the user and write the file. Raises UserNotFound, UsersUnreadable."""

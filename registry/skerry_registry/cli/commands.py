@@ -344,6 +344,7 @@ def user_add(
     """
     from skerry_registry.cli import users
 
+    users.tell_folder(config, data_dir, file)
     users.add(users.users_of(config, data_dir, file), name, users.secret(password, password_stdin), [*(role or [])])
 
 
@@ -365,6 +366,19 @@ def user_password(
     users.change(users.users_of(config, data_dir, file), name, lambda: users.secret(password, password_stdin))
 
 
+@user_app.command("role")
+def user_role(
+    name: Name, role: Roles = None, config: Config = None, data_dir: DataDir = None, file: UserFile = None
+) -> None:
+    """Give a user these roles and no others, none without --role; the password stays.
+
+    [bold]Example[/]: skerry user role ops --role devops --role status
+    """
+    from skerry_registry.cli import users
+
+    users.give_roles(users.users_of(config, data_dir, file), name, [*(role or [])])
+
+
 @user_app.command("remove")
 def user_remove(name: Name, config: Config = None, data_dir: DataDir = None, file: UserFile = None) -> None:
     """Remove a user; a running server notices.
@@ -373,6 +387,7 @@ def user_remove(name: Name, config: Config = None, data_dir: DataDir = None, fil
     """
     from skerry_registry.cli import users
 
+    users.tell_folder(config, data_dir, file)
     users.remove(users.users_of(config, data_dir, file), name)
 
 

@@ -6,7 +6,10 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import typer
 
 from skerry_adapters.farm.outlet import Broker, broker_at
 from skerry_registry.cli.client import Client
@@ -20,6 +23,20 @@ def settings_of(config: Path | None, **given: object) -> Settings:
     return load(
         config, os.environ, {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
     )
+
+
+def tell_folder(
+    config: Path | None, data_dir: Path | None, file: Path | None, path_of: Callable[[Settings], Path]
+) -> None:
+    """Say in which folder a file is that no option names, and whether a server has ever used that folder."""
+    if data_dir is not None or file is not None:
+        return
+    settings = settings_of(config)
+    folder, served = path_of(settings).absolute().parent, Path(settings.data_dir).absolute()
+    said = f"Folder: {folder}"
+    if folder == served and not (served / "journal.db").exists():
+        said += "; no server has used this folder yet (--data-dir names the server's, or --config its settings)"
+    typer.echo(f"{said}.", err=True)
 
 
 def called() -> str:

@@ -48,13 +48,17 @@ def export(
     """
     from skerry_registry.cli import transfer
     from skerry_registry.cli.given import client_of, settings_of
+    from skerry_registry.cli.tables import counted
 
     client = client_of(settings_of(config, login_user=user, login_password=password), url)
     report = transfer.export(client, file, namespaces=namespaces, wanted=wanted, quiet=quiet)
     if not quiet:
-        left = f"; {report.skipped} policies that you may not read are left out" if report.skipped else ""
+        left = ""
+        if report.skipped:
+            verb = "is" if report.skipped == 1 else "are"
+            left = f"; {counted(report.skipped, 'policy', 'policies')} that you may not read {verb} left out"
         typer.echo(
-            f"{report.things} things and {report.policies} policies in {report.seconds:.1f} s"
+            f"{counted(report.things, 'thing', 'things')} and {counted(report.policies, 'policy', 'policies')} in {report.seconds:.1f} s"
             f" ({report.rate:.0f} things/s){left}",
             err=True,
         )
@@ -89,6 +93,7 @@ def import_(
     """
     from skerry_registry.cli import transfer
     from skerry_registry.cli.given import client_of, settings_of
+    from skerry_registry.cli.tables import counted
 
     client = client_of(settings_of(config, login_user=user, login_password=password), url)
     report = transfer.import_(
@@ -97,7 +102,8 @@ def import_(
     if not quiet:
         went_on = f", going on after line {report.resumed}" if report.resumed else ""
         typer.echo(
-            f"{report.things} things and {report.policies} policies {'would be written' if dry_run else 'written'},"
+            f"{counted(report.things, 'thing', 'things')} and {counted(report.policies, 'policy', 'policies')}"
+            f" {'would be written' if dry_run else 'written'},"
             f" {report.skipped} skipped, {report.failed} refused"
             f" in {report.seconds:.1f} s ({report.rate:.0f} things/s){went_on}",
             err=True,

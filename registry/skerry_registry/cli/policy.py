@@ -107,6 +107,7 @@ def access(client: Client, thing: str, *, as_json: bool) -> None:
             (one["subject"], one["read"], one["write"], "\n".join(_rights(one["permissions"])), _some(one["entries"]))
             for one in found["subjects"]
         ],
+        headed=True,
     )
 
 
@@ -154,14 +155,16 @@ def _print_json(value: Any) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def _table(title: str, heads: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
-    """A table on a terminal, tab-separated lines elsewhere; nothing where there are no lines."""
+def _table(title: str, heads: tuple[str, ...], lines: Sequence[tuple[str, ...]], *, headed: bool = False) -> None:
+    """A table on a terminal, tab-separated lines elsewhere (`headed`: below the heads); nothing where there are no lines."""
     if not lines:
         return
     console = Console()
     if title:
         typer.echo(f"{title}:")
     if not console.is_terminal:
+        if headed:
+            typer.echo("\t".join(heads))
         for line in lines:
             typer.echo("\t".join(plain(cell.replace("\n", "; ")) for cell in line))
         return

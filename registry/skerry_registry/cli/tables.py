@@ -23,6 +23,11 @@ def plain(text: str) -> str:
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """How many there are: `1 thing`, `2 things`."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def errors() -> None:
     """Print every error row."""
     for package in PACKAGES:

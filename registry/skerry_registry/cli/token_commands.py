@@ -42,6 +42,7 @@ def token_create(
     """
     from skerry_registry.cli import tokens
 
+    tokens.tell_folder(config, data_dir, file)
     made = tokens.tokens_of(config, data_dir, file)
     tokens.create(made, subjects, ends=expires, roles=[*(role or [])], note=note)
 

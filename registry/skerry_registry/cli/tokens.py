@@ -12,6 +12,7 @@ import typer
 from skerry import times
 from skerry.errors import SkerryError
 from skerry.signals import Micros
+from skerry_registry.cli import given
 from skerry_registry.cli.given import settings_of
 from skerry_registry.identities.tokens import ApiToken, ApiTokens
 from skerry_registry.settings import tokens_path
@@ -37,6 +38,11 @@ def now() -> Micros:
 def tokens_of(config: Path | None, data_dir: Path | None, file: Path | None) -> ApiTokens:
     """The tokens that the settings name."""
     return ApiTokens(tokens_path(settings_of(config, data_dir=data_dir, tokens_file=file)), now)
+
+
+def tell_folder(config: Path | None, data_dir: Path | None, file: Path | None) -> None:
+    """Say which folder the file of tokens is in, where no option has."""
+    given.tell_folder(config, data_dir, file, tokens_path)
 
 
 def end_of(text: str) -> Micros | None:

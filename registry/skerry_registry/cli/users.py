@@ -11,6 +11,7 @@ from typing import ClassVar
 import typer
 
 from skerry.errors import SkerryError
+from skerry_registry.cli import given
 from skerry_registry.cli.given import settings_of
 from skerry_registry.settings import users_path
 from skerry_registry.users import Users
@@ -29,6 +30,11 @@ def users_of(config: Path | None, data_dir: Path | None, file: Path | None) -> U
     """The users that the settings name."""
     settings = settings_of(config, data_dir=data_dir, users_file=file)
     return Users.load(users_path(settings), prefix=settings.auth_basic_prefix)
+
+
+def tell_folder(config: Path | None, data_dir: Path | None, file: Path | None) -> None:
+    """Say which folder the users file is in, where no option has."""
+    given.tell_folder(config, data_dir, file, users_path)
 
 
 def secret(password: str | None, from_stdin: bool) -> str:
@@ -54,6 +60,13 @@ def change(users: Users, name: str, ask: Callable[[], str]) -> None:
     roles = users.roles(name)
     users.add(name, ask(), roles)
     typer.echo(f"Password of {name} changed in {users.path}.")
+
+
+def give_roles(users: Users, name: str, roles: list[str]) -> None:
+    """Give a user other roles."""
+    users.give_roles(name, roles)
+    said = f"has {', '.join(roles)}" if roles else "has no roles"
+    typer.echo(f"User {name} {said} now, in {users.path}.")
 
 
 def remove(users: Users, name: str) -> None:

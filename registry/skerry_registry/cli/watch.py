@@ -19,7 +19,7 @@ from rich.text import Text
 from skerry.errors import SkerryError
 from skerry_adapters.farm.layout import FEATURE
 from skerry_registry.cli.client import Client, ServerRefused
-from skerry_registry.cli.tables import plain
+from skerry_registry.cli.tables import counted, plain
 
 _STYLES = {
     "operating": "green",
@@ -170,7 +170,9 @@ def _totals(rows: Sequence[Row]) -> Text:
     counts = {status: sum(row.status == status for row in rows) for status in dict.fromkeys(row.status for row in rows)}
     said = ", ".join(f"{count} {plain(status)}" for status, count in counts.items() if status)
     wind = f", {sum(winds) / len(winds):.1f} m/s" if winds else ""
-    return Text(f"{len(rows)} things, {power / 1000:,.1f} MW{wind}" + (f": {said}" if said else ""), "bold")
+    return Text(
+        f"{counted(len(rows), 'thing', 'things')}, {power / 1000:,.1f} MW{wind}" + (f": {said}" if said else ""), "bold"
+    )
 
 
 def _text(value: float | None, digits: int) -> str:
