@@ -65,7 +65,7 @@ class Registry:
         clock: Clock,
         new_id: NewId,
         *,
-        cache_things: int = 20_000,
+        cache_things: int = 50_000,
         thing_max_bytes: int = 102_400,
         policy_terms: Terms = TERMS,
         snapshot_seconds: float = 10.0,

@@ -175,7 +175,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache_things: Annotated[
         Size,
         Meta(description="How many entities are kept decoded in memory; one of more than 4 KiB counts as several."),
-    ] = 20_000
+    ] = 50_000
     audit_retention_days: Annotated[
         float, Meta(ge=0, description="Audit records older than this are forgotten; 0 keeps all.")
     ] = 365.0
