@@ -9,9 +9,18 @@ import pytest
 from registry_door import serving
 from skerry.rql.parse import parse
 from skerry.signals import Command
+from skerry_registry.ports import StoreUnavailable
 from skerry_registry.registry import Registry
-from skerry_registry.search.columns import Columns
-from skerry_registry.search.query import AggregateTooLarge, Group, Metric, QueryTimeExceeded, Sort
+from skerry_registry.search.columns import PLACE, Columns
+from skerry_registry.search.guards import Guards
+from skerry_registry.search.query import (
+    AggregateTooLarge,
+    Group,
+    Metric,
+    QueryTimeExceeded,
+    SearchMemoryTaken,
+    Sort,
+)
 from skerry_registry.search.search import Search
 from skerry_registry.search.slots import Slots
 from skerry_registry.stores.memory import MemoryStore
@@ -295,3 +304,142 @@ async def test_equality_asked_often_is_answered_without_looking_at_every_thing_a
             "a:T60",
         ]
         assert await found(search, 'eq(attributes/farm,"f4")') == ["a:T03", "a:T14", "a:T24", "a:T34", "a:T44"]
+
+
+@pytest.mark.parametrize("paths", [1, 20], ids=["by columns", "by documents"])
+async def test_a_thing_is_listed_where_something_that_exists_may_be_read(paths: int):
+    things = {"a:T1": {"attributes": {"x": {"y": 1}}}, "a:T2": {"attributes": {"z": 1}}, "a:T3": {}}
+    async with searching(things) as (registry, search):
+        more = {f"thing:/attributes/other{n}": READ for n in range(paths - 1)}
+        await write(registry, "a:P", policy({"thing:/attributes/x": READ, **more}), kind="policy")
+        assert await found(search, None, BOB) == ["a:T1"]
+        assert await found(search, "not(exists(attributes/z))", BOB) == ["a:T1"]
+        await write(registry, "a:T3", 5, "attributes", "x")
+        await write(registry, "a:T1", None, "attributes", "x", verb="delete")
+        assert await found(search, None, BOB) == ["a:T3"]
+        assert await search.aggregate(BOB, metrics=[Metric("n", "count")]) == [Group((), {"n": 1})]
+        assert await found(search, None, ADMIN) == sorted(things)
+        await write(registry, "a:P", policy({"thing:/policyId": READ, **more}), kind="policy")
+        assert await found(search, None, BOB) == sorted(things)
+        await write(registry, "a:P", policy({"thing:/nowhere": READ}), kind="policy")
+        assert await found(search, None, BOB) == []
+
+
+async def test_revision_and_times_in_filters_need_a_right_of_their_own():
+    async with searching({"a:T1": {"attributes": {"x": 1}}}) as (registry, search):
+        await write(registry, "a:P", policy({"thing:/attributes": READ}), kind="policy")
+        asked = ["gt(_revision,0)", 'gt(_modified,"1970-01-01T00:00:00Z")', 'gt(_created,"1970-01-01T00:00:00Z")']
+        for question in asked:
+            assert await found(search, question, BOB) == []
+            assert await found(search, f"not({question})", BOB) == ["a:T1"]
+            assert await found(search, question) == ["a:T1"]
+        await write(registry, "a:P", policy({"thing:/_revision": READ}), kind="policy")
+        assert await found(search, asked[0], BOB) == ["a:T1"]
+        assert await found(search, asked[1], BOB) == []
+        await write(registry, "a:P", policy({"thing:/": READ}), kind="policy")
+        for question in asked:
+            assert await found(search, question, BOB) == ["a:T1"]
+
+
+async def test_a_search_for_whose_fields_there_is_no_room_beside_others_is_put_off():
+    async with searching({"a:T1": turbine(1.0, a=1, b=2, c=3)}) as (registry, search):
+        await search.warm()
+        store, slots = MemoryStore(), search.index.slots
+        columns = Columns(slots, store, registry.unsaved, bytes_max=2 * PLACE * slots.capacity)
+        held = await columns.pin([("attributes", "a"), ("attributes", "b")])
+        with pytest.raises(SearchMemoryTaken) as refused:
+            await columns.pin([("attributes", "c")])
+        assert refused.value.status == 503
+        assert refused.value.headers == {"retry-after": "2"}
+        columns.unpin(held)
+        columns.unpin(await columns.pin([("attributes", "c")]))
+        assert sorted(column.field[-1] for column in columns) in (["a", "c"], ["b", "c"])
+        with pytest.raises(SearchMemoryTaken):
+            await columns.pin([("attributes", name) for name in "abc"])
+
+
+async def test_texts_that_take_more_than_there_is_end_the_reading_of_a_column():
+    things = {f"a:T{n}": {"attributes": {"text": f"{n}" * 1_000}} for n in range(10, 40)}
+    store = MemoryStore()
+    async with searching(things, store) as (registry, search):
+        await search.ready()
+        slots = search.index.slots
+        columns = Columns(slots, store, registry.unsaved, bytes_max=2 * PLACE * slots.capacity)
+        with pytest.raises(SearchMemoryTaken):
+            await columns.pin([("attributes", "text")])
+        assert not list(columns)
+
+
+class Away(MemoryStore):
+    """A store that is away at first when policies are read; `asked` counts how often."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.is_away = True
+
+    async def texts(self, kind, after, limit):
+        self.asked += 1
+        if self.is_away:
+            raise StoreUnavailable(reason="the disk is away.")
+        return await super().texts(kind, after, limit)
+
+
+async def test_searches_work_again_when_the_store_is_back():
+    store = Away()
+    async with searching({"a:T1": turbine(1.0, farm="north")}, store) as (registry, search):
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable) as refused:
+                await search.find(ADMIN)
+            assert refused.value.headers == {"retry-after": "2"}
+        await write(registry, "a:T2", {"policyId": "a:P", **turbine(5.0, farm="north")})
+        store.is_away = False
+        async with asyncio.timeout(10):
+            while search.index.is_loading:  # noqa: ASYNC110 - the store does not tell when it is asked
+                await asyncio.sleep(0.01)
+            await search.warm()
+        assert await found(search, 'eq(attributes/farm,"north")') == ["a:T1", "a:T2"]
+        assert store.asked >= 2
+
+
+def test_what_belongs_to_policies_that_are_no_more_is_forgotten():
+    guards = Guards(roots=False)
+    imports = '{"entries":{},"imports":{"a:Shared":{}}}'
+    guards.put("a:Kept", imports)
+    kept, stranger = guards.guard("a:Kept", "a"), guards.guard("a:Kept", "b")
+    for round_ in range(5):
+        for n in range(2_000):
+            guards.put(f"a:P{n}", f'{{"entries":{{"{round_}-{n}":{{}}}},"imports":{{"a:Other{n}":{{}}}}}}')
+            guards.guard(f"a:P{n}", "c")
+        for n in range(2_000):
+            guards.put(f"a:P{n}", None)
+        assert guards.is_littered
+        guards.sweep([kept, stranger])
+        assert not guards.is_littered
+    assert len(guards.shapes) <= 1_100
+    assert len(guards.shape) < 8_192
+    for guard, namespace in ((kept, "a"), (stranger, "b")):
+        shape = guards.shapes[guards.shape[guard]]
+        assert shape is not None
+        assert (shape.text, shape.namespace) == (imports, namespace)
+    before = guards.stamp
+    guards.put("a:Shared", "{}")
+    assert guards.stamp != before
+
+
+async def test_rights_are_right_however_many_policies_come_and_go():
+    async with searching({"a:T1": turbine(1.0), "a:T2": turbine(2.0)}) as (registry, search):
+        await write(registry, "a:Q", policy({"thing:/": READ}), kind="policy")
+        await write(registry, "a:T2", "a:Q", "policyId")
+        epoch = search.index.guards.epoch
+        for round_ in range(2):
+            for n in range(1_500):
+                entries = policy({f"thing:/attributes/{round_}x{n}": READ})
+                await write(registry, f"a:R{n}", entries, kind="policy")
+                if not n % 100:
+                    assert await found(search, None, BOB) == ["a:T2"]
+            for n in range(1_500):
+                await write(registry, f"a:R{n}", None, kind="policy", verb="delete")
+            assert await found(search, None, BOB) == ["a:T2"]
+            assert await found(search, None, ADMIN) == ["a:T1", "a:T2"]
+        assert search.index.guards.epoch > epoch

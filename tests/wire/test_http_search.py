@@ -451,3 +451,45 @@ async def test_closed_namespaces_are_neither_found_nor_counted_nor_changed(tmp_p
         row = b'{"topic":"closed.a/T1/things/twin/commands/delete","path":"/"}'
         refused = await client.post("/api/2/bulk", content=row, headers={"content-type": "application/x-ndjson"})
         assert refused.json()["value"]["error"] == "gateway:namespace.notaccessible"
+
+
+async def test_a_filter_of_changes_needs_read_of_every_field(tmp_path: Path):
+    async with served(tmp_path) as server, server.client() as client, server.client("eve") as eve:
+        await farm(server, 2)
+        entry = {
+            "subjects": {"nginx:eve": {"type": "x"}},
+            "resources": {
+                "thing:/": {"grant": ["READ", "WRITE"], "revoke": []},
+                "thing:/attributes/hidden": {"grant": [], "revoke": ["READ"]},
+            },
+        }
+        await client.put("/api/2/policies/demo:T01/entries/eve", json=entry)
+        await client.put("/api/2/things/demo:T01/attributes/hidden", json=1)
+        assert await found(server, "filter=not(exists(attributes/hidden))", "eve") == names(1)
+        assert await found(server, "filter=exists(attributes/hidden)") == names(1)
+        for change in (
+            await eve.delete("/api/2/bulk/things?filter=not(exists(attributes/hidden))"),
+            await eve.patch(
+                "/api/2/bulk/things?filter=empty(attributes/hidden)",
+                json={"attributes": {"n": 7}},
+                headers={"content-type": "application/merge-patch+json"},
+            ),
+        ):
+            lines = [json.loads(line) for line in change.text.splitlines()]
+            assert [(line["thingId"], line["status"]) for line in lines[:-1]] == [("demo:T01", 412)]
+        assert (await client.get("/api/2/things/demo:T01/attributes/n")).json() == 1
+
+
+async def test_who_sees_ever_so_many_namespaces_finds_those_that_he_reaches(tmp_path: Path):
+    rule = NamespaceRule(blocked_namespaces=("closed*",))
+    settings = structs.replace(Settings(), namespace_access=(rule,))
+    async with served(tmp_path, settings=settings) as server, server.client() as client:
+        await farm(server, 1)
+        for start in range(0, 10_001, 1_000):
+            commands = [
+                Command(verb="create", id=f"closed.n{n}:T", subjects=("nginx:ditto",), value={"policyId": "demo:T00"})
+                for n in range(start, start + 1_000)
+            ]
+            assert not [one for one in await server.registry.handle_all(commands) if isinstance(one, Exception)]
+        assert await found(server) == names(0)
+        assert (await client.get("/api/2/search/things/count")).text == "1"

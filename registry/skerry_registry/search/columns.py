@@ -10,9 +10,10 @@ from msgspec import UNSET
 
 from skerry.rql.evaluate import at, is_empty
 from skerry_registry.search.column import Column
+from skerry_registry.search.query import SearchMemoryTaken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from skerry.rql.predicate import Field
     from skerry.signals import Event, Held, Json
@@ -27,6 +28,8 @@ SLICE = 4_000
 """Things that are read at a time."""
 BYTES = 1_500_000_000
 """What all columns together may take."""
+PLACE = 12
+"""Bytes that a column takes for each slot."""
 
 
 class _Node:
@@ -68,11 +71,14 @@ class Columns:
             column.grow(capacity)
 
     async def pin(self, fields: Iterable[Field]) -> list[Column]:
-        """The columns of these fields, complete; they stay until `unpin`. Raises StoreUnavailable."""
+        """The columns of these fields, complete; they stay until `unpin`. Raises StoreUnavailable, SearchMemoryTaken."""
         wanted = set(fields)
         self._clock += 1
         missing = [field for field in wanted if field not in self._columns]
+        for field in wanted.difference(missing):
+            self._columns[field].used = self._clock
         if missing:
+            self._make_room(len(missing) * PLACE * self._slots.capacity, wanted)
             task = asyncio.get_running_loop().create_task(self._build(missing), name="columns")
             for field in missing:
                 self._add(field)
@@ -217,6 +223,7 @@ class Columns:
                         if (slot := of.get(id_, -1)) >= 0 and slot not in fresh
                     ]
                     column.fill([slot for slot, _ in rows], [found for _, found in rows])
+                self._make_room(0, set(fields))
                 place = scanned.next
         except BaseException:
             for field in fields:
@@ -229,16 +236,27 @@ class Columns:
             column.fresh = None
         self.shed(self._bytes_max)
 
-    def shed(self, bytes_max: int) -> None:
-        """Give up what was not used for longest, until no more than so many bytes are taken."""
+    @property
+    def room(self) -> int:
+        """How many columns of few texts may be there at a time."""
+        return self._bytes_max // (PLACE * self._slots.capacity)
+
+    def _make_room(self, wanted: int, kept: set[Field]) -> None:
+        """Give up what is in the way of so many bytes. Raises SearchMemoryTaken where what searches use leaves no room."""
+        if self.shed(self._bytes_max - wanted, kept) > self._bytes_max - wanted:
+            raise SearchMemoryTaken(limit=self._bytes_max // 1_000_000, headers={"retry-after": "2"})
+
+    def shed(self, bytes_max: int, kept: Container[Field] = ()) -> int:
+        """Give up what was not used for longest and is not to be `kept`, until no more than so many bytes are taken; answers how many are."""
         total = sum(column.size for column in self._columns.values())
         for column in sorted(self._columns.values(), key=lambda column: column.used):
             if total <= bytes_max:
-                return
-            if not column.pins and column.fresh is None:
+                break
+            if not column.pins and column.fresh is None and column.field not in kept:
                 total -= column.size
                 self._drop(column.field)
                 log.info("search column given up", extra={"field": "/".join(column.field)})
+        return total
 
 
 def _seen(task: asyncio.Task[None]) -> None:

@@ -190,7 +190,7 @@ class Guards:
                     del self._shape_of[key]
                     self.shapes[number] = None
             self._compacted = LITTER + 2 * len(self._shape_of)
-        if len(self.shapes) > LITTER + 4 * len(self._shape_of):
+        if len(self.shapes) > LITTER + 2 * len(self._shape_of):
             self._renumber()
 
     def _renumber(self) -> None:

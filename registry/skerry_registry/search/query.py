@@ -23,6 +23,15 @@ class QueryTimeExceeded(SkerryError):
     description = "Narrow it down: name namespaces, or add a term that fewer things satisfy."
 
 
+class SearchMemoryTaken(SkerryError):
+    """Searches that run look at so many fields that there is no room for those of another."""
+
+    code = "thing-search:memory.taken"
+    status = 503
+    message = "What the searches of this moment look at takes all of the {limit} MB that there are for it."
+    description = "Try again in a moment, or ask for fewer fields at a time."
+
+
 class AggregateTooLarge(SkerryError):
     """More groups than one answer may have."""
 

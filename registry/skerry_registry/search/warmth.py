@@ -49,7 +49,7 @@ class Warmth:
         if len(self._index.slots):
             fields = list(dict.fromkeys([*fields, *await self._common()]))
         columns = self._index.columns
-        columns.unpin(await columns.pin(fields))
+        columns.unpin(await columns.pin(fields[: columns.room // 2]))
 
     async def save(self) -> None:
         """Remember what was asked for."""
