@@ -18,7 +18,7 @@ from skerry_adapters.broker import Refusal, Topics
 from skerry_adapters.sources import DEFAULT_SOURCES
 from skerry_registry.audit import Trail
 from skerry_registry.audit import trail as trails
-from skerry_registry.audit.book import Book, Wish
+from skerry_registry.audit.book import RECENT, Book, Wish
 from skerry_registry.audit.readers import Readers
 from skerry_registry.audit.record import Record
 from skerry_registry.audit.refusals import Refusals
@@ -191,10 +191,50 @@ async def test_made_up_names_cannot_fill_the_trail(tmp_path: Path) -> None:
         assert sum(one.get("count", 1) for one in found) == 5_000
 
 
+async def test_like_refusals_of_a_minute_share_a_record_over_many_writes(tmp_path: Path) -> None:
+    def tried(second: int, path: str = "/attributes/a") -> Record:
+        return Record(
+            time=START + second * 1_000_000,
+            outcome="refused",
+            action="modify",
+            kind="thing",
+            entity="x:T1",
+            path=path,
+            subject="nginx:bob",
+            code="things:attribute.notmodifiable",
+        )
+
+    async with kept(tmp_path) as house:
+        for second in range(90):
+            house.trail.note(tried(second))
+            await house.told(limit=1)
+        house.trail.note(tried(90, "/attributes/b"))
+        other, later, first = await house.told()
+        assert (other["path"], "count" in other) == ("/attributes/b", False)
+        assert (first["count"], first["time"], first["until"]) == (60, "2023-11-14T22:13:20Z", "2023-11-14T22:14:19Z")
+        assert (later["count"], later["time"]) == (30, "2023-11-14T22:14:20Z")
+    async with kept(tmp_path) as house:
+        house.trail.note(tried(91, "/attributes/b"))
+        assert len(await house.told()) == 4
+
+
+def test_a_refusal_whose_record_is_forgotten_begins_a_new_one(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    refused = [Record(time=START + number, outcome="refused", action="login", user="eve") for number in range(3)]
+    book.add(refused[:2], 0)
+    assert [record.count for record in book.find(Wish(), 9)] == [2]
+    book.trim(START + 1, 0)
+    book.add(refused[2:], 0)
+    assert [(record.time, record.count) for record in book.find(Wish(), 9)] == [(START + 2, 1)]
+    book.add([Record(time=START + 3 + n, outcome="refused", action="login", user=f"u{n}") for n in range(12_000)], 0)
+    assert len(book._recent) == RECENT
+    book.close()
+
+
 def test_refusals_are_forgotten_before_changes_while_they_are_more(tmp_path: Path) -> None:
     book = Book(tmp_path)
     book.add([Record(time=START, outcome="changed", action="x", path="y" * 500) for _ in range(300)], 7)
-    book.add([Record(time=START, outcome="refused", action="x", path="y" * 500) for _ in range(2_000)], 7)
+    book.add([Record(time=START, outcome="refused", action="x", path=f"{n}{'y' * 500}") for n in range(2_000)], 7)
     book.trim(0, 500_000)
     assert len(book.find(Wish(outcome="changed"), 3_000)) == 300
     assert len(book.find(Wish(outcome="refused"), 3_000)) < 800

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from skerry.signals import Micros
 
 FILE = "audit.db"
+TOGETHER: Micros = 60_000_000
+"""How long like refusals go into the record of the first of them."""
+RECENT = 10_000
+"""Records of refusals that are remembered for that."""
 SHARE = 20
 """The part of the records that goes at a time while the file is too large."""
 _COLUMNS = (
@@ -39,6 +43,7 @@ CREATE TABLE place (number INTEGER NOT NULL);
 INSERT INTO place VALUES (-1);
 """.replace("COLUMNS", _COLUMNS)
 _OLDEST = """DELETE FROM record WHERE id IN (SELECT id FROM record WHERE outcome = ? ORDER BY id LIMIT ?) RETURNING 1"""
+_AGAIN = "UPDATE record SET count = count + ?, until = ? WHERE id = ? RETURNING 1"
 _INSERT = f"INSERT OR IGNORE INTO record ({_COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608 - constants
 
 
@@ -71,19 +76,45 @@ class Book:
         path = folder / FILE
         self._writer = open_writer(path, [_SCHEMA])
         self._reader = open_reader(path)
+        self._recent: dict[tuple[Any, ...], tuple[int, Micros]] = {}
 
     def place(self) -> int:
         """The number of the newest event that was dealt with; -1 where none ever was."""
         return int(self._writer.execute("SELECT number FROM place").get)
 
     def add(self, records: Sequence[Record], place: int) -> None:
-        """Keep records, and the place they bring us to, in one commit. Raises AuditUnavailable."""
+        """Keep records, in order of time, and the place they bring us to, in one commit. Raises AuditUnavailable.
+
+        A refusal that is like one of the last minute is counted in the record of that.
+        """
+        fresh: dict[tuple[Any, ...], tuple[int, Micros]] = {}
         try:
             with self._writer:
-                self._writer.executemany(_INSERT, [_row(record) for record in records])
+                for record in records:
+                    if record.outcome != "refused":
+                        self._writer.execute(_INSERT, _row(record))
+                    elif not self._counted(record, fresh.get(record.likeness) or self._recent.get(record.likeness)):
+                        self._writer.execute(_INSERT, _row(record))
+                        fresh[record.likeness] = (self._writer.last_insert_rowid(), record.time)
                 self._writer.execute("UPDATE place SET number = ?", (place,))
         except apsw.Error as error:
             raise AuditUnavailable(reason=error) from error
+        if fresh:
+            self._remember(fresh, records[-1].time)
+
+    def _counted(self, record: Record, known: tuple[int, Micros] | None) -> bool:
+        """Whether the record (id, time) of a like refusal has taken this one in; it may be too old, or forgotten by now."""
+        if known is None or not 0 <= record.time - known[1] < TOGETHER:
+            return False
+        again = (record.count, record.until or record.time, known[0])
+        return bool(self._writer.execute(_AGAIN, again).fetchall())
+
+    def _remember(self, fresh: dict[tuple[Any, ...], tuple[int, Micros]], now: Micros) -> None:
+        """Keep in mind which refusals others may still be like; of too many the newest."""
+        kept = {like: of for like, of in self._recent.items() if like not in fresh and now - of[1] < TOGETHER} | fresh
+        for like in list(kept)[: max(0, len(kept) - RECENT)]:
+            del kept[like]
+        self._recent = kept
 
     def find(self, wish: Wish, limit: int) -> list[Record]:
         """The newest first. Raises AuditUnavailable."""

@@ -38,6 +38,14 @@ class Record(Struct, kw_only=True):
     number: int | None = None
     id: int = 0
 
+    @property
+    def likeness(self) -> tuple[Any, ...]:
+        """Everything but times and count: refusals that have it in common may be told as one."""
+        return (
+            *(self.action, self.kind, self.entity, self.path, self.subject, self.user, self.origin),
+            *(self.policy, self.policy_revision, self.code),
+        )
+
     def document(self) -> dict[str, Any]:
         """It as JSON, without what is empty."""
         found: dict[str, Any] = {

@@ -49,8 +49,8 @@ class TrailStatus(Struct, frozen=True, kw_only=True):
 class Trail:
     """Enter to keep the trail, leave to write what waits. Changes are complete: the place in the journal is kept with them.
 
-    Refusals that differ in nothing but their time become one record with a count, as far as one write covers them; what the
-    last write has not covered is lost when the process is killed.
+    Refusals that differ in nothing but their time become one record with a count: those of one write, and those that the
+    book has of the last minute; what the last write has not covered is lost when the process is killed.
     """
 
     def __init__(
@@ -113,10 +113,7 @@ class Trail:
         """Note what is in no journal, a refusal above all; returns at once."""
         if record.action == "login" and len(self._refusals) >= STRANGERS:
             record.user = record.path = ""
-        key = (
-            *(record.action, record.kind, record.entity, record.path, record.subject, record.user, record.origin),
-            *(record.policy, record.policy_revision, record.code),
-        )
+        key = record.likeness
         known = self._refusals.get(key)
         if known is not None:
             known.count += record.count
