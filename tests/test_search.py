@@ -16,6 +16,7 @@ from skerry_registry.search.guards import Guards
 from skerry_registry.search.query import (
     AggregateTooLarge,
     Group,
+    IndexUnavailable,
     Metric,
     QueryTimeExceeded,
     SearchMemoryTaken,
@@ -389,8 +390,9 @@ async def test_searches_work_again_when_the_store_is_back():
     store = Away()
     async with searching({"a:T1": turbine(1.0, farm="north")}, store) as (registry, search):
         for _ in range(2):
-            with pytest.raises(StoreUnavailable) as refused:
+            with pytest.raises(IndexUnavailable) as refused:
                 await search.find(ADMIN)
+            assert refused.value.text == "Things cannot be searched yet: the disk is away."
             assert refused.value.headers == {"retry-after": "2"}
         await write(registry, "a:T2", {"policyId": "a:P", **turbine(5.0, farm="north")})
         store.is_away = False

@@ -23,6 +23,15 @@ class QueryTimeExceeded(SkerryError):
     description = "Narrow it down: name namespaces, or add a term that fewer things satisfy."
 
 
+class IndexUnavailable(SkerryError):
+    """A search before everything there is could be read."""
+
+    code = "thing-search:index.unavailable"
+    status = 503
+    message = "Things cannot be searched yet: {reason}"
+    description = "Try again in a moment: what there is will be read as soon as the store answers."
+
+
 class SearchMemoryTaken(SkerryError):
     """Searches that run look at so many fields that there is no room for those of another."""
 

@@ -18,7 +18,7 @@ from skerry_registry.search import aggregate, order
 from skerry_registry.search.index import Index, turn
 from skerry_registry.search.masks import ID, NAMESPACE, Masks, fields_of, terms_of
 from skerry_registry.search.places import Sorted
-from skerry_registry.search.query import After, Group, Metric, Page, QueryTimeExceeded, Sort
+from skerry_registry.search.query import After, Group, IndexUnavailable, Metric, Page, QueryTimeExceeded, Sort
 from skerry_registry.search.visibility import Readers, Views, seen_of
 from skerry_registry.search.warmth import Warmth
 
@@ -88,11 +88,11 @@ class Search:
         await self._warmth.save()
 
     async def ready(self) -> None:
-        """Until everything there is has been read; searches wait for it anyway. Raises StoreUnavailable, and is tried again."""
+        """Until everything there is has been read; searches wait for it anyway. Raises IndexUnavailable, while it is tried again."""
         assert self._attempt is not None
         await asyncio.shield(self._attempt)
         if self._trouble is not None:
-            raise StoreUnavailable(reason=self._trouble, headers={"retry-after": "2"})
+            raise IndexUnavailable(reason=self._trouble, headers={"retry-after": "2"})
 
     async def find(
         self,
@@ -183,7 +183,7 @@ class Search:
             try:
                 await self.index.load()
             except StoreUnavailable as error:
-                self._trouble = error.text
+                self._trouble = str(error.facts.get("reason", error.text))
                 log.warning("search index not loaded", extra={"reason": error.text})
                 if not attempt.done():
                     attempt.set_result(None)
@@ -196,7 +196,7 @@ class Search:
                 return
 
     async def _loaded(self, until: float) -> None:
-        """Wait for the first attempt to read everything. Raises StoreUnavailable when there was none that succeeded."""
+        """Wait for the first attempt to read everything. Raises IndexUnavailable when there was none that succeeded."""
         if self._loading is None or not self._loading.done():
             await self._within(until, self.ready())
 
