@@ -127,11 +127,20 @@ def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  
     if held.metadata is not None or asked:
         event.metadata = _metadata_after(held, event, asked)
     _check_size(held, event, limit)
-    of_thing = not path or (merging and len(path) == 1 and path[0] in {"definition", "policyId"})
-    etag = thing_etag(event.revision) if of_thing else None if after is None and merging else value_etag(after)
+    etag = _tag_after(command, event.revision, after)
     if exists or merging:
         return Decision(response=Response(status=204, etag=etag, revision=event.revision), event=event)
     return Decision(response=Response(status=201, value=value, etag=etag, revision=event.revision), event=event)
+
+
+def _tag_after(command: Command, revision: int, after: Json) -> str | None:
+    """The tag of what is there after a change; a device's plain message is acknowledged without one."""
+    path, merging = command.path, command.verb == "merge"
+    if command.digest is not None and command.topic is None:
+        return None
+    if not path or (merging and len(path) == 1 and path[0] in {"definition", "policyId"}):
+        return thing_etag(revision)
+    return None if after is None and merging else value_etag(after)
 
 
 def _whole(thing_id: str, value: dict[str, Any], policy_id: str) -> dict[str, Any]:
