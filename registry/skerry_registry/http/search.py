@@ -191,9 +191,7 @@ class Searching:
         )
         return of_json(200, aggregate.shown(wanted, groups), [VERSION])
 
-    async def _within(
-        self, namespaces: tuple[str, ...] | None, reach: Reach | None
-    ) -> tuple[str, ...] | None:
+    async def _within(self, namespaces: tuple[str, ...] | None, reach: Reach | None) -> tuple[str, ...] | None:
         """The namespaces as far as the operator's rules let the caller reach them."""
         if reach is None:
             return namespaces
