@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from msgspec import structs
 
 from skerry.signals import Held
@@ -49,3 +51,20 @@ def test_what_is_pinned_or_not_saved_stays():
     assert {("thing", "demo:T0"), ("thing", "demo:T1")} == {
         key for key in [("thing", f"demo:T{n}") for n in range(9)] if heads.find(key)
     }
+
+
+def test_what_changes_rest_upon_outlives_what_is_only_looked_at():
+    heads, others = Heads(10), itertools.count(100)
+    for n in range(6):
+        heads.put(thing(n, 100))
+    for _round in range(20):
+        for n in range(3):
+            heads.want(("thing", f"demo:T{n}"))
+        for _ in range(6):
+            heads.put(thing(next(others), 100))
+    assert [heads.find(("thing", f"demo:T{n}")) is not None for n in range(6)] == [True] * 3 + [False] * 3
+    assert len(heads) == 10
+    for _ in range(30):
+        heads.put(thing(next(others), 100))
+    assert [heads.find(("thing", f"demo:T{n}")) for n in range(3)] == [None] * 3
+    heads.want(("thing", "demo:T0"))

@@ -130,9 +130,12 @@ class Deciding:
         """A write on a thing that exists."""
         held = entry.head
         assert held.document is not None
-        permits = self._rights.permits(run, held.document["policyId"], command.subjects, held.id.partition(":")[0])
+        policy_id = held.document["policyId"]
+        permits = self._rights.permits(run, policy_id, command.subjects, held.id.partition(":")[0])
         if permits is None:
             raise ThingNotModifiable(thing_id=held.id, path="/", description=POLICY_GONE)
+        self._heads.want(("policy", policy_id))
+        entry.wanted = True
         warning: str | None = None
         value = command.value
         if not command.path and isinstance(value, dict):

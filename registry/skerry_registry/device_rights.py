@@ -51,8 +51,17 @@ class ThingRights:
         """Bring things and their policies to memory. Raises SkerryError."""
         wanted = list(thing_ids)
         await self._registry.bring("thing", wanted)
+        await self._registry.bring("policy", {id_ for id_ in map(self._policy_of, wanted) if id_ is not None})
         for thing_id in wanted:
             await self._registry.known(lambda id_=thing_id: self._settled(id_))  # type: ignore[misc]
+
+    def _policy_of(self, thing_id: str) -> str | None:
+        """The thing's policy, if there is room for the thing in memory."""
+        try:
+            document = self._registry.held_now("thing", thing_id).document
+        except Lacking:
+            return None
+        return None if document is None else str(document["policyId"])
 
     def _settled(self, thing_id: str) -> None:
         """Raises Lacking while a policy is missing from memory."""

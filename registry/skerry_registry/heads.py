@@ -28,7 +28,7 @@ PLACE = 4_096
 class Entry:
     """One entity: `held` is durable and what everybody may see, `head` includes changes that are being committed."""
 
-    __slots__ = ("commit", "epoch", "head", "held", "key", "lagging", "pins", "places", "stale")
+    __slots__ = ("commit", "epoch", "head", "held", "key", "lagging", "pins", "places", "stale", "wanted")
 
     def __init__(self, held: Held) -> None:
         self.key: Key = (held.kind, held.id)
@@ -39,6 +39,7 @@ class Entry:
         self.pins = 0
         self.lagging = False  # its snapshot is older than `held`
         self.stale = False  # another writer is ahead of us
+        self.wanted = False  # a change rested on it since it was last to be evicted
         self.places = 1 + (held.size or len(values.encode(held.document))) // PLACE
 
 
@@ -110,6 +111,12 @@ class Heads:
         self._entries.move_to_end(key)
         return entry
 
+    def want(self, key: Key) -> None:
+        """Keep what changes rest upon for one more round, however many others are only looked at meanwhile."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.wanted = True
+
     def put(self, held: Held) -> Entry:
         """Take in what the store has; an entry that knows as much or more stays as it is."""
         key = (held.kind, held.id)
@@ -157,6 +164,9 @@ class Heads:
             tries -= 1
             key, entry = self._entries.popitem(last=False)
             if entry.pins or entry.lagging or entry.commit is not None or entry is newest:
+                self._entries[key] = entry
+            elif entry.wanted:
+                entry.wanted = False
                 self._entries[key] = entry
             else:
                 self._taken -= entry.places
