@@ -125,7 +125,7 @@ class Store(Protocol):
         ...
 
     async def documents(self, ids: Sequence[str]) -> dict[str, str]:
-        """The documents of those of these things that exist, as `save` has seen them last, as JSON."""
+        """The newest documents of existing things among these, as JSON, without those whose newest `save` has not yet seen."""
         ...
 
     async def texts(self, kind: Kind, after: int, limit: int) -> Texts:

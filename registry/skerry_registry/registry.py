@@ -207,7 +207,7 @@ class Registry:
         await self._fetch([(kind, id_) for id_ in ids])
 
     async def texts(self, ids: Iterable[str]) -> dict[str, str]:
-        """The whole documents, as JSON, of those of these things that exist and are not in memory; they stay out of it."""
+        """The whole documents, as JSON, of existing things among these that are not in memory, and need not be brought there."""
         cold = [id_ for id_ in ids if self._heads.find(("thing", id_)) is None and ("thing", id_) not in self._loading]
         return await self._store.documents(cold) if cold else {}
 

@@ -451,4 +451,13 @@ async def test_a_scan_finds_what_stands_at_fields(store):
         "demo:T2": held[2].document,
     }
     assert await store.documents([]) == {}
+    path = ("attributes", "n")
+    await store.append(
+        [Event(kind="thing", id="demo:T4", action="created", revision=2, timestamp=3_000, path=path, value=7)]
+    )
+    documents = await store.documents(["demo:T2", "demo:T4"])
+    assert documents.pop("demo:T2")
+    assert all(json.decode(text)["attributes"]["n"] == 7 for text in documents.values())
+    await store.save([await store.load("thing", "demo:T4")], 7)
+    assert json.decode((await store.documents(["demo:T4"]))["demo:T4"])["attributes"]["n"] == 7
     assert json.decode((await store.texts("policy", 0, 10)).documents[0]) == {"policyId": "demo:P", "entries": {}}

@@ -62,7 +62,8 @@ _LOAD = f"""SELECT '[' || group_concat(coalesce({_STORED}, 'null')) || ']' FROM 
 _DOCUMENTS = """SELECT group_concat(coalesce(document, 'null'), char(10)) FROM (
     SELECT CAST(snapshots.held -> '$.document' AS TEXT) AS document FROM json_each(?) AS wanted
     LEFT JOIN entities ON entities.kind = 'thing' AND entities.id = wanted.value AND entities.alive
-    LEFT JOIN snapshots ON snapshots.entity = entities.entity ORDER BY wanted.key)"""
+    LEFT JOIN snapshots ON snapshots.entity = entities.entity AND snapshots.revision >= coalesce(
+      (SELECT max(revision) FROM journal WHERE journal.entity = entities.entity), 0) ORDER BY wanted.key)"""
 _LAGGING = """SELECT json_group_array(json_array(kind, id)) FROM entities WHERE entity IN (
     SELECT journal.entity FROM journal LEFT JOIN snapshots ON snapshots.entity = journal.entity
     WHERE journal.number > (SELECT number FROM marks WHERE name = 'checkpoint')
@@ -116,7 +117,7 @@ def load(connection: apsw.Connection, keys: Sequence[tuple[Kind, str]]) -> list[
 
 
 def documents(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, str]:
-    """The documents of those that exist; JSON has no line breaks of its own."""
+    """The documents of those that exist and whose snapshots do not lag; JSON has no line breaks of its own."""
     if not ids:
         return {}
     texts = connection.execute(_DOCUMENTS, (_encode(ids).decode(),)).get.split("\n")
