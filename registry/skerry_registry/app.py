@@ -26,7 +26,6 @@ from skerry_adapters.series.ports import Copied, SeriesUnavailable
 from skerry_adapters.series.sink import Sink
 from skerry_policies.document import Terms
 from skerry_registry import contradictions, disk, logs
-from skerry_registry.announcements import Announcements
 from skerry_registry.audit import Trail
 from skerry_registry.audit.readers import Readers
 from skerry_registry.audit.refusals import Refusals
@@ -45,12 +44,14 @@ from skerry_registry.http.site import create_http
 from skerry_registry.identities.creation import Creation
 from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.namespaces import NamespaceRules
+from skerry_registry.live.streams import Streams
 from skerry_registry.reasons import Reasons
 from skerry_registry.registry import Registry
 from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings, tokens_path, users_path
 from skerry_registry.stores.sqlite import SqliteStore
 from skerry_registry.users import Users
+from skerry_registry.ws.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -110,7 +111,8 @@ async def serve(settings: Settings, *, ready: Callable[[Running], None] | None =
             if ready is not None:
                 ready(server.running(f"http://{shown}:{port}"))
 
-        http = asyncio.create_task(run_http(server.http(), settings, started), name="http")
+        sessions = server.sessions()
+        http = asyncio.create_task(run_http(server.http(), settings, started, open=sessions.open), name="http")
         stopping = asyncio.create_task(stop.wait(), name="stopping")
         try:
             await asyncio.wait({http, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -157,7 +159,8 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             creation_rules=Creation.of(settings.entity_creation_grant, settings.entity_creation_revoke),
         )
     )
-    expiry = Expiry(registry, store, Announcements())
+    streams = Streams.of(registry)
+    expiry = Expiry(registry, store, streams.announcements)
     await stack.enter_async_context(_in_background("subjects that end", expiry.run()))
     search = await stack.enter_async_context(Search(registry, store, memory=folder / "search-fields.json"))
     await stack.enter_async_context(_in_background("disk", disk.watch(folder)))
@@ -224,6 +227,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
         identities=identities,
         store=store,
         registry=registry,
+        streams=streams,
         search=search,
         series=series,
         sink=sink,
@@ -249,6 +253,7 @@ class _Server(Struct, frozen=True, kw_only=True):
     identities: Identities
     store: SqliteStore
     registry: Registry
+    streams: Streams
     search: Search
     series: Series
     sink: Sink
@@ -282,8 +287,15 @@ class _Server(Struct, frozen=True, kw_only=True):
             progress=self.progress,
             backup=self.backup(),
             search=self.search,
+            streams=self.streams,
             page_folder=PAGE,
             gauges=self.gauges(),
+        )
+
+    def sessions(self) -> Sessions:
+        """The WebSockets over the parts."""
+        return Sessions(
+            self.registry, self.identities, self.settings, streams=self.streams, search=self.search, new_id=new_id
         )
 
     def backup(self) -> Backup:

@@ -22,12 +22,14 @@ from skerry_registry.http import create_http, run_http
 from skerry_registry.http.audit import Audit
 from skerry_registry.http.inside import Inside
 from skerry_registry.identities.logins import Identities
+from skerry_registry.live.streams import Streams
 from skerry_registry.registry import Registry
 from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings
 from skerry_registry.stores.memory import MemoryStore
 from skerry_registry.stores.sqlite import SqliteStore
 from skerry_registry.users import Users
+from skerry_registry.ws.sessions import Sessions
 
 START = 1_700_000_000_000_000
 
@@ -35,8 +37,9 @@ START = 1_700_000_000_000_000
 class Served:
     """A running server: its base URL, port, users and registry, and clients of it."""
 
-    def __init__(self, port: int, identities: Identities, registry: Registry) -> None:
+    def __init__(self, port: int, identities: Identities, registry: Registry, streams: Streams) -> None:
         self.port = port
+        self.streams = streams
         self.url = f"http://127.0.0.1:{port}"
         self.identities = identities
         self.users = identities.users
@@ -123,14 +126,18 @@ async def served(folder: Path, *, settings: Settings | None = None, **more: Any)
         registry.on_refused(refusals.command)
         more.setdefault("audit", Audit(Readers(trail, registry), clock).answer)
         more.setdefault("refused", refusals.request)
-        app = create_http(registry, identities, settings, new_id=new_id, search=search, **more)
+        streams = Streams.of(registry)
+        app = create_http(registry, identities, settings, new_id=new_id, search=search, streams=streams, **more)
+        sessions = Sessions(registry, identities, settings, streams=streams, search=search, new_id=new_id)
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        serving = asyncio.create_task(run_http(app, settings, lambda _, number: port.set_result(number)))
+        serving = asyncio.create_task(
+            run_http(app, settings, lambda _, number: port.set_result(number), open=sessions.open)
+        )
         done, _ = await asyncio.wait({port, serving}, return_when=asyncio.FIRST_COMPLETED)
         if serving in done:
             await serving
         try:
-            yield Served(port.result(), identities, registry)
+            yield Served(port.result(), identities, registry, streams)
         finally:
             serving.cancel()
             await asyncio.wait({serving})

@@ -48,6 +48,7 @@ def application(tmp_path: Path) -> Litestar:
         audit=nothing,
         progress=Progress(None, lambda: 0),
         search=None,
+        streams=None,
         page_folder=PAGE,
         inside=inside_of(Settings(), Registry(MemoryStore(), int, str), MemoryStore()),
     )

@@ -18,6 +18,7 @@ from litestar import Litestar
 from skerry.errors import SkerryError
 from skerry_registry.http.edge import Edge
 from skerry_registry.settings import Settings
+from skerry_registry.ws.wire import Open
 
 BACKLOG = 1024
 HEAD_PATIENCE_MS = 30_000
@@ -95,8 +96,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def run_http(app: Litestar, settings: Settings, started: Callable[[str, int], None]) -> None:
-    """Serve until cancelled; `started` is told host and port once connections are taken. Raises PortTaken."""
+async def run_http(
+    app: Litestar,
+    settings: Settings,
+    started: Callable[[str, int], None],
+    *,
+    open: Open | None = None,  # noqa: A002, ARG001 - the wire comes next
+) -> None:
+    """Serve until cancelled; `open` decides on WebSockets; `started` is told host and port once connections are taken. Raises PortTaken."""
     listening = listen(settings.http_host, settings.http_port)
     host, port = listening.getsockname()[:2]
     server = Embedded(app, listening)

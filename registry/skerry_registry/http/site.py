@@ -42,6 +42,7 @@ from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.namespaces import NamespaceRules
 from skerry_registry.identities.refusals import NamespaceNotAccessible
 from skerry_registry.inquiries import Holders, Inquiries
+from skerry_registry.live.streams import Streams
 from skerry_registry.policy_list import PolicyList
 from skerry_registry.reasons import Reasons
 from skerry_registry.registry import Registry
@@ -62,6 +63,7 @@ def create_http(
     new_id: NewId,
     health: Health,
     search: Search,
+    streams: Streams,  # noqa: ARG001 - server-sent events and messages come next
     history: Answering | None = None,
     audit: Answering | None = None,
     refused: Refused | None = None,
@@ -73,7 +75,7 @@ def create_http(
 ) -> Litestar:
     """The application.
 
-    `history` answers below /api/2/timeseries, `audit` /api/2/audit; `refused` is told of logins and operations that were; `inside` is what operators see; `page_folder` holds the page at `/`.
+    `history` answers below /api/2/timeseries, `audit` /api/2/audit; `refused` is told of logins and operations that were; `inside` is what operators see; `streams` is what happens now; `page_folder` holds the page at `/`.
     """
     measures = Measures(gauges)
     largest = max(settings.thing_max_bytes, settings.policy_max_bytes)

@@ -1,0 +1,28 @@
+"""The parts of a server that tell what happens, together."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from msgspec import Struct
+
+from skerry_registry.announcements import Announcements
+from skerry_registry.live.acks import Acks
+from skerry_registry.live.changes import Changes
+from skerry_registry.live.channel import Live
+from skerry_registry.registry import Registry
+
+
+class Streams(Struct, frozen=True, kw_only=True):
+    """What edges subscribe to."""
+
+    changes: Changes
+    live: Live
+    acks: Acks
+    announcements: Announcements
+
+    @classmethod
+    def of(cls, registry: Registry) -> Self:
+        """Those of a registry, with nobody listening yet."""
+        acks = Acks()
+        return cls(changes=Changes(registry, acks), live=Live(registry, acks), acks=acks, announcements=Announcements())

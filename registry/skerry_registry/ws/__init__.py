@@ -1,0 +1,1 @@
+"""WebSockets: the wire, the session on it, and what it may ask for."""
