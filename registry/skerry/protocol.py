@@ -22,7 +22,7 @@ _GROUPS: dict[Kind, str] = {"thing": "things", "policy": "policies"}
 _BOOLEAN = frozenset({"response-required", "dry-run"})
 _AS_JSON = _BOOLEAN | {"requested-acks", "declared-acks", "put-metadata", "ditto-metadata"}
 """Headers whose values are JSON in an envelope."""
-_OURS = frozenset(
+OURS = frozenset(
     {
         "entity-revision",
         "etag",
@@ -75,8 +75,8 @@ class Ack(Struct, frozen=True, kw_only=True):
 
 def command_from(envelope: bytes | str | dict[str, Any], subjects: tuple[str, ...], origin: str = "") -> Command:
     """The command in an envelope; its topic is kept for the response. Raises SkerryError for what is no command."""
-    members = _members(envelope)
-    text = _text(members, "topic")
+    members = members_of(envelope)
+    text = text_of(members, "topic")
     topic = topics.parse(text)
     if topic.criterion != "commands":
         raise topics.SignalUnknown(topic=text, problem=f"{topic.criterion} are not taken here")
@@ -89,7 +89,7 @@ def command_from(envelope: bytes | str | dict[str, Any], subjects: tuple[str, ..
     verb = cast("Verb", topic.action)
     if value is UNSET and verb in {"create", "modify", "merge"}:
         raise JsonFieldMissing(name="value", at="/")
-    found = {title: said for title, said in headers_from(members.get("headers")).items() if title not in _OURS}
+    found = {title: said for title, said in headers_from(members.get("headers")).items() if title not in OURS}
     if isinstance(selector := members.get("fields"), str):
         found["fields"] = selector
     return Command(
@@ -97,7 +97,7 @@ def command_from(envelope: bytes | str | dict[str, Any], subjects: tuple[str, ..
         kind=kind,
         id=_id(text, topic, kind, value),
         subjects=subjects,
-        path=_path(_text(members, "path"), kind),
+        path=path_from(text_of(members, "path"), kind),
         value=value,
         headers=found,
         topic=text,
@@ -132,7 +132,7 @@ def event_envelope(event: Event) -> dict[str, Any]:
     """What subscribers are told of an event: not its digest, nor what came too late for the twin."""
     envelope: dict[str, Any] = {
         "topic": topics.write(_topic(event.kind, event.id, "events", event.action)),
-        "headers": _shown(event.headers),
+        "headers": headers_shown(event.headers),
         "path": write_path(event.path, event.kind),
     }
     if event.observed is not None:
@@ -150,8 +150,8 @@ def event_envelope(event: Event) -> dict[str, Any]:
 
 def event_from(envelope: bytes | str | dict[str, Any]) -> Event:
     """The event in an envelope that `event_envelope` made. Raises SkerryError for what is no event."""
-    members = _members(envelope)
-    text = _text(members, "topic")
+    members = members_of(envelope)
+    text = text_of(members, "topic")
     topic = topics.parse(text)
     if topic.criterion != "events" or topic.id is None:
         raise topics.SignalUnknown(topic=text, problem="it names no event of one entity")
@@ -166,8 +166,8 @@ def event_from(envelope: bytes | str | dict[str, Any]) -> Event:
         id=topic.id,
         action=cast("Action", topic.action),
         revision=revision,
-        timestamp=_instant(_text(members, "timestamp"), "timestamp"),
-        path=_path(_text(members, "path"), kind),
+        timestamp=_instant(text_of(members, "timestamp"), "timestamp"),
+        path=path_from(text_of(members, "path"), kind),
         value=members.get("value", UNSET),
         headers=found | {title: text for title, text in _own(members).items() if title not in _AS_JSON},
         observed=None if observed is None else _instant(observed, "skerry-observed"),
@@ -193,7 +193,7 @@ def response_envelope(command: Command, response: Response) -> dict[str, Any]:
     told = ditto_headers.for_response(command.headers) | response.headers
     if response.etag is not None:
         told["etag"] = response.etag
-    shown: dict[str, Any] = _shown(told)
+    shown: dict[str, Any] = headers_shown(told)
     if response.revision is not None:
         shown["entity-revision"] = response.revision
     shown["version"] = 2
@@ -216,7 +216,7 @@ def error_envelope(error: SkerryError, topic: str | None, headers: Mapping[str, 
     except topics.TopicUnknown:
         parsed = topics.Topic(namespace=topics.UNKNOWN, name=topics.UNKNOWN)
     about = msgspec.structs.replace(parsed, criterion="errors", action=None)
-    shown: dict[str, Any] = _shown(ditto_headers.for_response(headers) | error.headers)
+    shown: dict[str, Any] = headers_shown(ditto_headers.for_response(headers) | error.headers)
     shown["content-type"] = "application/json"
     shown["version"] = 2
     return {
@@ -233,7 +233,7 @@ def ack_envelope(ack: Ack) -> dict[str, Any]:
     topic = _topic("thing", ack.id, "acks", ack.label)
     envelope: dict[str, Any] = {
         "topic": topics.write(topic),
-        "headers": _shown(ack.headers),
+        "headers": headers_shown(ack.headers),
         "path": "/",
         "status": ack.status,
     }
@@ -244,8 +244,8 @@ def ack_envelope(ack: Ack) -> dict[str, Any]:
 
 def ack_from(envelope: bytes | str | dict[str, Any]) -> Ack:
     """The acknowledgement in an envelope. Raises SkerryError for what is none."""
-    members = _members(envelope)
-    text = _text(members, "topic")
+    members = members_of(envelope)
+    text = text_of(members, "topic")
     topic = topics.parse(text)
     if topic.criterion != "acks" or topic.id is None:
         raise topics.SignalUnknown(topic=text, problem="it names no acknowledgement of one thing")
@@ -263,7 +263,7 @@ def ack_from(envelope: bytes | str | dict[str, Any]) -> Ack:
     )
 
 
-def _members(envelope: bytes | str | dict[str, Any]) -> dict[str, Any]:
+def members_of(envelope: bytes | str | dict[str, Any]) -> dict[str, Any]:
     """The members of an envelope."""
     members = envelope if isinstance(envelope, dict) else decode(envelope)
     if not isinstance(members, dict):
@@ -271,7 +271,7 @@ def _members(envelope: bytes | str | dict[str, Any]) -> dict[str, Any]:
     return members
 
 
-def _text(members: dict[str, Any], member: str) -> str:
+def text_of(members: dict[str, Any], member: str) -> str:
     """A member that must be there and be a text."""
     value = members.get(member)
     if value is None:
@@ -301,7 +301,7 @@ def _id(text: str, topic: topics.Topic, kind: Kind, value: Json) -> str:
     return found
 
 
-def _path(text: str, kind: Kind) -> Path:
+def path_from(text: str, kind: Kind) -> Path:
     """The path in an envelope. Raises EnvelopePathInvalid, EnvelopePathUnknown."""
     if not text.startswith("/"):
         raise EnvelopePathInvalid(path=text, problem="it does not begin with a slash")
@@ -332,7 +332,7 @@ def write_path(path: Path, kind: Kind) -> str:
     return pointer.write(path) if kind == "thing" else "/" + "/".join(path)
 
 
-def _shown(headers: Mapping[str, str]) -> dict[str, Any]:
+def headers_shown(headers: Mapping[str, str]) -> dict[str, Any]:
     """Headers as they stand in an envelope: lists as JSON, the rest as text; what cannot be read stays as it is."""
     shown: dict[str, Any] = dict(headers)
     for title in _AS_JSON.intersection(shown):
