@@ -15,14 +15,14 @@ from msgspec import Meta, Struct
 
 from skerry import things
 from skerry.errors import SkerryError
-from skerry.ids import check_policy_id, check_thing_id, split_id
+from skerry.ids import split_id
 from skerry.rql.predicate import Compare
 from skerry.values import JsonInvalid
 from skerry_policies import explain, lockout, references
 from skerry_policies.document import check as checked_policy
-from skerry_policies.document import resource_key
 from skerry_policies.effective import EffectiveEntry, EffectivePolicy, matches
 from skerry_policies.explain import Explanation, Right
+from skerry_registry import checks
 from skerry_registry.aside import aside
 from skerry_registry.asking import Asker, Asking
 from skerry_registry.search.query import Sort
@@ -31,13 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from skerry.signals import Json
-    from skerry_policies.enforcer import Permits
+    from skerry_registry.checks import PermissionCheck
     from skerry_registry.registry import Registry
     from skerry_registry.search.query import After
     from skerry_registry.search.search import Search
 
-TYPES = ("thing", "policy", "message")
-"""Resource types that checkPermissions knows."""
 RULES = 200_000
 """Rules of one policy, counted for each subject, that are told subject by subject."""
 SUBJECTS = 500
@@ -60,14 +58,6 @@ class PolicyTooRich(SkerryError):
     status = 413
     message = "The policy has {count} rules, counted for each subject; {limit} can be told subject by subject."
     description = "Ask explain about the subjects that you mean."
-
-
-class PermissionCheck(Struct, frozen=True, rename="camel"):
-    """One question of checkPermissions."""
-
-    resource: str
-    entity_id: str
-    has_permissions: list[str]
 
 
 class Question(Struct, frozen=True, rename="camel"):
@@ -128,40 +118,9 @@ class Inquiries:
         self._things_of = things_of
         self._turn = asyncio.Semaphore(1)
 
-    async def check(self, asker: Asker, checks: Mapping[str, PermissionCheck]) -> dict[str, bool]:
-        """Whether the caller has the permissions of each check on its resource and all below; no such entity: false.
-
-        Raises JsonInvalid, PolicyInvalid, PointerInvalid, ThingIdInvalid and PolicyIdInvalid for a check that makes no sense.
-        """
-        of_things: dict[str, None] = {}
-        of_policies: dict[str, None] = {}
-        for name, check in checks.items():
-            kind, _ = explain.split(resource_key(f"/{name}/resource", check.resource))
-            if kind not in TYPES:
-                raise JsonInvalid(at=f"/{name}/resource", problem=f"'{kind}' is none of {', '.join(TYPES)}")
-            if not check.has_permissions:
-                raise JsonInvalid(at=f"/{name}/hasPermissions", problem="it names no permission")
-            if kind == "policy":
-                check_policy_id(check.entity_id)
-                of_policies[check.entity_id] = None
-            else:
-                check_thing_id(check.entity_id)
-                of_things[check.entity_id] = None
-        guards = await self._guards(list(of_things))
-        await self._registry.bring("policy", [*of_policies, *(guard for guard in guards.values() if guard)])
-        known: dict[tuple[str, str | None], Permits | None] = {}
-        answers: dict[str, bool] = {}
-        for name, check in checks.items():
-            of_policy = check.resource.startswith("policy:")
-            policy_id = check.entity_id if of_policy else guards[check.entity_id]
-            if policy_id is None or not asker.reaches("policy" if of_policy else "thing", check.entity_id):
-                answers[name] = False
-                continue
-            key = (policy_id, None if of_policy else split_id(check.entity_id)[0])
-            if key not in known:
-                known[key] = await self._permits(key[0], asker.subjects, key[1])
-            answers[name] = explain.holds_all(known[key], resource_key("", check.resource), check.has_permissions)
-        return answers
+    async def check(self, asker: Asker, asked: Mapping[str, PermissionCheck]) -> dict[str, bool]:
+        """As `checks.check`."""
+        return await checks.check(self._registry, asker, asked)
 
     async def explain(self, asker: Asker, policy_id: str, question: Question) -> Explanation:
         """Why somebody may do something under a policy, or not; of others by the entries that the asker may read.
@@ -243,18 +202,6 @@ class Inquiries:
         """Have it worked out beside the loop, one thing after the other: there may be many rules."""
         async with self._turn:
             return await aside("rights", work)
-
-    async def _guards(self, thing_ids: list[str]) -> dict[str, str | None]:
-        """The policy id of each thing; None where there is no thing."""
-        await self._registry.bring("thing", thing_ids)
-        return await self._registry.known(lambda: {id_: self._guard(id_) for id_ in thing_ids})
-
-    def _guard(self, thing_id: str) -> str | None:
-        document = self._registry.held_now("thing", thing_id).document
-        return None if document is None else document["policyId"]
-
-    async def _permits(self, policy_id: str, subjects: tuple[str, ...], namespace: str | None) -> Permits | None:
-        return await self._registry.known(lambda: self._registry.rights.permits(None, policy_id, subjects, namespace))
 
 
 def _check_size(*entries: EffectiveEntry) -> None:

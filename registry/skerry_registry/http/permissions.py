@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from typing import TypeVar
-
-import msgspec
 from msgspec import structs
 
-from skerry.signals import Json
-from skerry.values import JsonFieldMissing, JsonInvalid
+from skerry.values import JsonInvalid
 from skerry_policies.document import resource_key
+from skerry_registry import checks
 from skerry_registry.asking import Asker
 from skerry_registry.http.answer import VERSION, Answer, of_json
 from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
 from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.request import Request
-from skerry_registry.inquiries import Inquiries, PermissionCheck, Question
+from skerry_registry.inquiries import Inquiries, Question
 
-T = TypeVar("T")
 CHECK = b"/api/2/checkPermissions"
-CHECKS_MAX = 1_000
 PERMISSIONS = ("READ", "WRITE", "EXECUTE", "READ_TS")
-MISSING = re.compile(r"Object missing required field `(\w+)`")
 
 
 class Permissions:
@@ -41,16 +34,14 @@ class Permissions:
         if request.method != "POST":
             path = request.path.decode("latin-1")
             raise MethodNotAllowed(method=request.method, path=path, allow="POST", headers={"allow": "POST"})
-        checks = _read(await self._exchange.value(request), dict[str, PermissionCheck])
-        if len(checks) > CHECKS_MAX:
-            raise JsonInvalid(at="/", problem=f"it has more than {CHECKS_MAX} checks")
+        asked = checks.read_checks(await self._exchange.value(request))
         asker = asker_of(request)
-        answers = await self._exchange.in_time(request, lambda: self._inquiries.check(asker, checks))
+        answers = await self._exchange.in_time(request, lambda: self._inquiries.check(asker, asked))
         return of_json(200, answers, [VERSION])
 
     async def explain(self, request: Request, policy_id: str) -> Answer:
         """`POST /policies/{id}/explain`. Raises JsonInvalid for a resource or permission that nothing asks for."""
-        question = _read(await self._exchange.value(request), Question)
+        question = checks.read(await self._exchange.value(request), Question)
         if question.permission not in PERMISSIONS:
             problem = f"'{question.permission}' is none of {', '.join(PERMISSIONS)}"
             raise JsonInvalid(at="/permission", problem=problem)
@@ -77,15 +68,3 @@ def asker_of(request: Request) -> Asker:
     """Who asks."""
     assert request.caller is not None
     return Asker(request.caller.subjects, request.reach)
-
-
-def _read(value: Json, type_: type[T]) -> T:
-    """The value as the question that it should be. Raises JsonInvalid with the place."""
-    try:
-        return msgspec.convert(value, type_)
-    except msgspec.ValidationError as error:
-        problem, _, place = str(error).partition(" - at `$")
-        at = place.rstrip("`").replace("[...]", "/*").replace(".", "/") or "/"
-        if (found := MISSING.fullmatch(problem)) is not None:
-            raise JsonFieldMissing(name=found[1], at=at) from error
-        raise JsonInvalid(at=at, problem=problem[:1].lower() + problem[1:]) from error
