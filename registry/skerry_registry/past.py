@@ -18,12 +18,14 @@ from skerry_registry import guarded
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from skerry.signals import Clock, Command, Held, Kind, Micros, Response
+    from skerry.signals import Clock, Command, Event, Held, Kind, Micros, Response
     from skerry_policies.enforcer import Permits
     from skerry_registry.ports import Store
     from skerry_registry.rights import Rights
 
 HEADERS = frozenset({"at-historical-revision", "at-historical-timestamp"})
+TOLD = "historical-headers"
+"""The header that tells of the headers of an earlier change."""
 T = TypeVar("T")
 
 
@@ -106,6 +108,22 @@ class Past:
                 answers.append(error)
         return answers
 
+    async def events(self, kind: Kind, id: str, first: int, last: int) -> list[Event]:  # noqa: A002
+        """The kept events of one entity with revisions first..last, in order, with what is told of their headers."""
+        events = await self._store.history(kind, id, first, last)
+        return [structs.replace(event, headers={TOLD: self._told_of(event)}) for event in events]
+
+    async def revision_at(self, kind: Kind, id: str, time: Micros) -> int:  # noqa: A002
+        """The newest revision from before a time; where all kept events are later, the revision before the oldest of them."""
+        return await self._store.revision_at(kind, id, time)
+
+    async def state(self, kind: Kind, id: str, revision: int) -> Held | None:  # noqa: A002
+        """What the entity was, whoever may know it; None where that is not known any more."""
+        return await self._store.past(kind, id, revision) if revision > 0 else None
+
+    def _told_of(self, event: Event) -> str:
+        return values.encode({name: text for name, text in event.headers.items() if name in self._persisted}).decode()
+
     async def _answer(self, command: Command) -> Response | SkerryError:
         if not is_asked(command):
             return (await self._present.handle_all((command,)))[0]
@@ -138,7 +156,7 @@ class Past:
     async def _told(self, response: Response, was: Held) -> Response:
         """The answer with what is told of the change that led to the state."""
         told = values.encode({**await self._headers(was), "entity-revision": was.revision}).decode()
-        return structs.replace(response, headers={**response.headers, "historical-headers": told})
+        return structs.replace(response, headers={**response.headers, TOLD: told})
 
     async def _held(self, kind: Kind, id: str) -> Held:  # noqa: A002
         """What the entity is now."""

@@ -83,7 +83,7 @@ class Registry:
         self._store = store
         self._heads = Heads(cache_things)
         self.rights = Rights(self._heads, clock, namespace_policies, limit=2 * cache_things)
-        self._past = Past(self, store, historical_headers)
+        self.past = Past(self, store, historical_headers)
         self._deliveries = Deliveries()
         self._deciding = Deciding(
             self._heads,
@@ -157,7 +157,7 @@ class Registry:
     async def handle_all(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
         """Carry out many commands, each for itself, sharing commits; the answers stand in the commands' order."""
         if any(is_asked(command) for command in commands if command.verb == "retrieve"):
-            return await self._past.handle_all(commands)
+            return await self.past.handle_all(commands)
         if self._snapshots.full:
             await self._snapshots.wait()
         return await self._carry_out(Run(commands))

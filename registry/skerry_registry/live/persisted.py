@@ -1,0 +1,159 @@
+"""What happened to one entity, as the journal has it: the events of a span of revisions and times (ditto.md 5.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET, Struct, UnsetType, structs
+
+from skerry import pointer
+from skerry.parts import ThingNotAccessible
+from skerry.rql import evaluate
+from skerry.signals import Event, Held, Json, Kind, Micros, Path
+from skerry_policies.enforcer import compile_permits
+from skerry_policies.parts import PolicyNotAccessible
+from skerry_registry.journal.replay import rebuild
+from skerry_registry.live.changes import Told
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from skerry.rql.predicate import Predicate
+    from skerry_policies.enforcer import Permits
+    from skerry_registry.live.sender import Sender
+    from skerry_registry.registry import Registry
+
+PAGE = 200
+"""Revisions that are read at a time."""
+EVER = 1 << 63
+"""No revision is as large."""
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """Which events are meant: those that all of its bounds admit.
+
+    `first` and `last` are revisions, both included; below 0 `first` counts back from the newest (-1: only that), and from 0
+    on down so does `last` (0: up to the newest, -1: up to the one before it). `after` and `before` are times, excluded.
+    `path`: only changes at, above or below it. `filter`: on what the event changed, and `_revision`, `_modified`, `thingId`.
+    """
+
+    first: int = 0
+    last: int = EVER
+    after: Micros | None = None
+    before: Micros | None = None
+    path: Path = ()
+    filter: Predicate | None = None
+
+
+class Persisted:
+    """The events that are kept of things and policies, for those who may read them now."""
+
+    def __init__(self, registry: Registry) -> None:
+        """`registry` knows events and rights."""
+        self._registry = registry
+
+    async def events(self, kind: Kind, id: str, sender: Sender, span: Span) -> AsyncIterator[Told]:  # noqa: A002
+        """The events up to the newest of this moment, oldest first, each as much of it as may be read when it is handed out.
+
+        Raises at once: ThingNotAccessible, PolicyNotAccessible where nothing at the path may be read, NamespaceNotAccessible.
+        """
+        if sender.reach is not None:
+            sender.reach.check(kind, id)
+        held = await self._held(kind, id)
+        permits = await self._permits(held, sender)
+        if permits is None or not permits.may_partly(kind, span.path, "READ"):
+            raise ThingNotAccessible(thing_id=id) if kind == "thing" else PolicyNotAccessible(policy_id=id)
+        first, last = _bounds(span, held.revision)
+        if span.after is not None:
+            first = max(first, await self._registry.past.revision_at(kind, id, span.after))
+        first = max(first, 1 + await self._registry.past.revision_at(kind, id, 0))
+        return self._told(held, sender, span, first, min(last, held.revision))
+
+    async def _told(self, held: Held, sender: Sender, span: Span, first: int, last: int) -> AsyncIterator[Told]:
+        past = self._registry.past
+        kind, id_ = held.kind, held.id
+        born = await past.revision_at(kind, id_, held.created) if held.earlier else 0
+        before = await past.state(kind, id_, first - 1) if first <= min(born, last) else None
+        while first <= last:
+            events = await past.events(kind, id_, first, min(last, first + PAGE - 1))
+            permits = await self._permits(await self._held(kind, id_), sender)
+            if permits is None:
+                return
+            for event in events:
+                if span.before is not None and event.timestamp >= span.before:
+                    return
+                readable: Permits | None = permits
+                if event.revision <= born:
+                    before, readable = await self._earlier(before, event, sender)
+                if event.late is not UNSET or (span.after is not None and event.timestamp <= span.after):
+                    continue
+                told = None if readable is None else _seen(event, readable, span)
+                if told is not None:
+                    yield told
+            first += PAGE
+
+    async def _earlier(self, before: Held | None, event: Event, sender: Sender) -> tuple[Held | None, Permits | None]:
+        """What the entity was after an event of a former life, and the rights under the policy that guarded it then.
+
+        None where that policy is not known, or is another one by now.
+        """
+        after = rebuild(before, [event])
+        document = next((held.document for held in (after, before) if held is not None and held.document), None)
+        if document is None:
+            return after, None
+        if event.kind == "policy":
+            return after, compile_permits(document, sender.subjects)
+        guard = await self._held("policy", document["policyId"])
+        if guard.document is None or guard.created > event.timestamp:
+            return after, None
+        return after, await self._permits(Held(kind="thing", id=event.id, document=document), sender)
+
+    async def _held(self, kind: Kind, id: str) -> Held:  # noqa: A002
+        """What the entity is now."""
+        await self._registry.bring(kind, [id])
+        return await self._registry.known(lambda: self._registry.held_now(kind, id))
+
+    async def _permits(self, held: Held, sender: Sender) -> Permits | None:
+        """The caller's rights on an entity as they are now; None where it is not there."""
+        registry, subjects, document = self._registry, sender.subjects, held.document
+        if document is None:
+            return None
+        if held.kind == "policy":
+            return await registry.known(lambda: registry.rights.permits(None, held.id, subjects))
+        namespace = held.id.partition(":")[0]
+        return await registry.known(lambda: registry.rights.permits(None, document["policyId"], subjects, namespace))
+
+
+def _bounds(span: Span, newest: int) -> tuple[int, int]:
+    """The first and the last revision, counted from the beginning."""
+    first = span.first if span.first >= 0 else newest + span.first + 1
+    last = span.last if span.last > 0 else newest + span.last
+    return max(first, 1), last
+
+
+def _seen(event: Event, permits: Permits, span: Span) -> Told | None:
+    """The event as somebody with these rights is told it; None where it is not for him, or not asked for."""
+    if event.path[: len(span.path)] != span.path[: len(event.path)]:
+        return None
+    value = event.value
+    if value is UNSET:
+        if not permits.may_partly(event.kind, event.path, "READ"):
+            return None
+    else:
+        value = permits.view(event.path, value, event.kind)
+        if value is UNSET:
+            return None
+        if not event.path and isinstance(value, dict) and event.kind == "thing" and event.action != "merged":
+            value = {"thingId": event.id, **value}
+    state = Held(kind=event.kind, id=event.id, revision=event.revision, number=event.number, modified=event.timestamp)
+    if span.filter is not None and not evaluate.matches(
+        span.filter, evaluate.lookup_in(_as_thing(event, value, state))
+    ):
+        return None
+    return Told(event, value, UNSET, state)
+
+
+def _as_thing(event: Event, value: Json | UnsetType, state: Held) -> Held:
+    """The part of the entity that the event changed, as filters look at it."""
+    document: Any = pointer.put({}, event.path, {} if value is UNSET else value) if event.action != "deleted" else {}
+    return structs.replace(state, document={**document, f"{event.kind}Id": event.id})
