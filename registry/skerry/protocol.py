@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Struct, UnsetType, field, structs
 
 from skerry import headers as ditto_headers
 from skerry import parts, pointer, times, topics
@@ -19,7 +19,7 @@ from skerry.values import JsonFieldMissing, JsonInvalid, decode, encode, name
 
 _VERBS = frozenset({"create", "retrieve", "modify", "merge", "delete"})
 _GROUPS: dict[Kind, str] = {"thing": "things", "policy": "policies"}
-_BOOLEAN = frozenset({"response-required", "dry-run"})
+_BOOLEAN = frozenset({"response-required", "dry-run", "ditto-weak-ack"})
 _AS_JSON = _BOOLEAN | {"requested-acks", "declared-acks", "put-metadata", "ditto-metadata"}
 """Headers whose values are JSON in an envelope."""
 OURS = frozenset(
@@ -64,10 +64,11 @@ class AdaptableIllegal(SkerryError):
 
 
 class Ack(Struct, frozen=True, kw_only=True):
-    """An acknowledgement; without a label, many of them as one."""
+    """An acknowledgement; without a label, many of them as one. `channel`: of what is acknowledged."""
 
     id: str
     status: int
+    channel: str = "twin"
     label: str | None = None
     value: Json | UnsetType = UNSET
     headers: dict[str, str] = field(default_factory=dict)
@@ -131,7 +132,7 @@ def headers_from(given: Json) -> dict[str, str]:
 def event_envelope(event: Event) -> dict[str, Any]:
     """What subscribers are told of an event: not its digest, nor what came too late for the twin."""
     envelope: dict[str, Any] = {
-        "topic": topics.write(_topic(event.kind, event.id, "events", event.action)),
+        "topic": topics.write(event_topic(event)),
         "headers": headers_shown(event.headers),
         "path": write_path(event.path, event.kind),
     }
@@ -146,6 +147,11 @@ def event_envelope(event: Event) -> dict[str, Any]:
     envelope["revision"] = event.revision
     envelope["timestamp"] = times.write(event.timestamp)
     return envelope
+
+
+def event_topic(event: Event) -> topics.Topic:
+    """The topic that subscribers are told of an event on."""
+    return _topic(event.kind, event.id, "events", event.action)
 
 
 def event_from(envelope: bytes | str | dict[str, Any]) -> Event:
@@ -194,6 +200,9 @@ def response_envelope(command: Command, response: Response) -> dict[str, Any]:
     if response.etag is not None:
         told["etag"] = response.etag
     shown: dict[str, Any] = headers_shown(told)
+    if command.subjects:
+        shown["ditto-originator"] = command.subjects[0]
+    _say_final(shown)
     if response.revision is not None:
         shown["entity-revision"] = response.revision
     shown["version"] = 2
@@ -209,6 +218,12 @@ def response_envelope(command: Command, response: Response) -> dict[str, Any]:
     return envelope
 
 
+def _say_final(shown: dict[str, Any]) -> None:
+    """Nothing is asked of whoever gets an answer."""
+    shown["response-required"] = False
+    shown.pop("requested-acks", None)
+
+
 def error_envelope(error: SkerryError, topic: str | None, headers: Mapping[str, str]) -> dict[str, Any]:
     """An error about what came with this topic (None or nonsense: about nothing that is known) and these headers."""
     try:
@@ -217,6 +232,7 @@ def error_envelope(error: SkerryError, topic: str | None, headers: Mapping[str, 
         parsed = topics.Topic(namespace=topics.UNKNOWN, name=topics.UNKNOWN)
     about = msgspec.structs.replace(parsed, criterion="errors", action=None)
     shown: dict[str, Any] = headers_shown(ditto_headers.for_response(headers) | error.headers)
+    _say_final(shown)
     shown["content-type"] = "application/json"
     shown["version"] = 2
     return {
@@ -230,7 +246,7 @@ def error_envelope(error: SkerryError, topic: str | None, headers: Mapping[str, 
 
 def ack_envelope(ack: Ack) -> dict[str, Any]:
     """An acknowledgement, or (without a label) many of them as one."""
-    topic = _topic("thing", ack.id, "acks", ack.label)
+    topic = structs.replace(_topic("thing", ack.id, "acks", ack.label), channel=ack.channel)
     envelope: dict[str, Any] = {
         "topic": topics.write(topic),
         "headers": headers_shown(ack.headers),
@@ -257,6 +273,7 @@ def ack_from(envelope: bytes | str | dict[str, Any]) -> Ack:
     return Ack(
         id=topic.id,
         label=topic.action,
+        channel=topic.channel or "twin",
         status=status,
         value=members.get("value", UNSET),
         headers=headers_from(members.get("headers")),
@@ -267,7 +284,7 @@ def members_of(envelope: bytes | str | dict[str, Any]) -> dict[str, Any]:
     """The members of an envelope."""
     members = envelope if isinstance(envelope, dict) else decode(envelope)
     if not isinstance(members, dict):
-        raise AdaptableIllegal(problem=f"it is {name(members)}")
+        raise JsonInvalid(at="/", problem=f"an envelope is an object, not {name(members)}")
     return members
 
 
@@ -277,7 +294,7 @@ def text_of(members: dict[str, Any], member: str) -> str:
     if value is None:
         raise JsonFieldMissing(name=member, at="/")
     if not isinstance(value, str):
-        raise AdaptableIllegal(problem=f"its {member} is {name(value)}")
+        raise JsonInvalid(at=f"/{member}", problem=f"it is a text, not {name(value)}")
     return value
 
 

@@ -1,81 +1,69 @@
-"""How long a caller waits for which acknowledgements, and what he is told of them (ditto.md 1.6)."""
+"""How long a caller waits for which acknowledgements, and what he is told of them over HTTP (ditto.md 1.6)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from skerry import headers
-from skerry.headers import HeaderInvalid
-from skerry.signals import Response
+from skerry.acks import PERSISTED as PERSISTED  # noqa: PLC0414
+from skerry.acks import SEARCH as SEARCH  # noqa: PLC0414
+from skerry.acks import combined, shown, statuses
 from skerry_registry.http.answer import VERSION, Answer, of_json, of_response
-from skerry_registry.http.errors import AcknowledgementTimeout, AnswerNotWanted, CommandTimeout
+from skerry_registry.http.errors import CommandTimeout
+from skerry_registry.live.gathering import gather
+from skerry_registry.live.wishes import TIMEOUT as TIMEOUT  # noqa: PLC0414
 
-TIMEOUT = 10.0
+if TYPE_CHECKING:
+    from skerry.protocol import Ack
+    from skerry.signals import Command, Response
+    from skerry_registry.live.acks import Acks
+    from skerry_registry.live.wishes import Wish
+
 PATIENCE = 3.0
 """How long a caller who wants no answer is kept for an error (or for room)."""
-PERSISTED = "twin-persisted"
-SEARCH = "search-persisted"
-OURS = {PERSISTED, SEARCH}
-LIVE = "live-response"
-"""The acknowledgement of the live channel: on the twin's it is not waited for."""
-ASKING = ("timeout", "response-required", "requested-acks")
 
 
-class Wish(NamedTuple):
-    """What the caller asked for: seconds to wait, labels (empty: none by name), and whether he wants an answer."""
-
-    timeout: float = TIMEOUT
-    labels: tuple[str, ...] = ()
-    answer: bool = True
-
-
-USUAL = Wish()
-
-
-def wish_of(ditto: dict[str, str], *, query: bool, acknowledged: bool = True) -> Wish:
-    """Read the wish from the headers. Raises the errors of headers that make no sense (alone or together).
-
-    Not `acknowledged`: what is asked knows no acknowledgements, the labels are checked and that is all.
-    """
-    if not any(name in ditto for name in ASKING):
-        return USUAL
-    timeout = headers.timeout(ditto.get("timeout"), TIMEOUT)
-    labels = tuple(label for label in headers.requested_acks(ditto.get("requested-acks")) if label != LIVE)
-    if query or not acknowledged:
-        labels = ()
-    answer = headers.response_required(ditto)
-    if query and not answer:
-        raise AnswerNotWanted
-    if timeout == 0 and (labels or (answer and (query or not acknowledged or "response-required" in ditto))):
-        raise HeaderInvalid(
-            name="timeout",
-            value=ditto.get("timeout", ""),
-            problem="a request that waits for an answer or for acknowledgements needs more than 0",
-        )
-    return Wish(timeout, labels, answer)
-
-
-async def settle(handling: Awaitable[Response], wish: Wish, location: str) -> Answer:
+async def settle(handling: Awaitable[Response], command: Command, wish: Wish, location: str, acks: Acks) -> Answer:
     """Carry the command out and tell what was asked for. Raises what the command raises, CommandTimeout."""
     if wish.timeout == 0 or not (wish.answer or wish.labels):
         return await _accepted(handling)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    try:
-        async with asyncio.timeout(wish.timeout):
-            response = await handling
-    except TimeoutError as error:
-        raise CommandTimeout(seconds=wish.timeout) from error
     if not wish.labels:
-        return of_response(response, location)
-    if any(label not in OURS for label in wish.labels):
-        # Nobody can give these yet: the caller learns it when his time is up, as with an acknowledging party that is silent.
-        await asyncio.sleep(max(0.0, wish.timeout - (loop.time() - began)))
-    return _acknowledged(response, wish, location)
+        try:
+            async with asyncio.timeout(wish.timeout):
+                return of_response(await handling, location)
+        except TimeoutError as error:
+            raise CommandTimeout(seconds=wish.timeout) from error
+    gathered = await gather(handling, command, wish, acks)
+    if gathered.plain and gathered.response is not None:
+        return of_response(gathered.response, location) if wish.answer else Answer(202)
+    return of_acks(gathered.acks, answer=wish.answer, location=location)
+
+
+def of_acks(acks: dict[str, Ack], *, answer: bool, location: str = "") -> Answer:
+    """Acknowledgements as an answer: one speaks for itself, several are a map. Not `answer`: only what failed is told."""
+    status = combined(acks)
+    if not answer:
+        return Answer(202) if status < 300 else of_json(status, statuses(acks), (VERSION,))
+    if len(acks) == 1:
+        return _of_one(next(iter(acks.values())))
+    entries = shown(acks)
+    if acks.get(PERSISTED) is not None and acks[PERSISTED].status == 201:
+        entries[PERSISTED]["headers"]["location"] = location
+    return of_json(status, entries, (VERSION,))
+
+
+def _of_one(ack: Ack) -> Answer:
+    headers = tuple(
+        (name.encode(), value.encode())
+        for name, value in ack.headers.items()
+        if name in {"entity-revision", "etag", "ditto-weak-ack"}
+    )
+    if ack.value is UNSET or ack.status == 204:
+        return Answer(ack.status, headers=(VERSION, *headers))
+    return of_json(ack.status, ack.value, (VERSION, *headers))
 
 
 async def _accepted(handling: Awaitable[Response]) -> Answer:
@@ -86,35 +74,3 @@ async def _accepted(handling: Awaitable[Response]) -> Answer:
     except TimeoutError:
         pass
     return Answer(202)
-
-
-def _acknowledged(response: Response, wish: Wish, location: str) -> Answer:
-    """One acknowledgement answers for itself, several as a map."""
-    if len(wish.labels) == 1:
-        label = wish.labels[0]
-        if label == PERSISTED:
-            return of_response(response, location) if wish.answer else Answer(202)
-        if label == SEARCH:
-            return of_response(Response(status=204, revision=response.revision)) if wish.answer else Answer(202)
-        raise AcknowledgementTimeout(label=label, seconds=wish.timeout)
-    entries = {label: _entry(label, response, wish, location) for label in wish.labels}
-    good = all(entry["status"] < 300 for entry in entries.values())
-    if wish.answer:
-        return of_json(200 if good else 424, entries, (VERSION,))
-    if good:
-        return Answer(202)
-    return of_json(424, {label: {"status": entry["status"]} for label, entry in entries.items()}, (VERSION,))
-
-
-def _entry(label: str, response: Response, wish: Wish, location: str) -> dict[str, Any]:
-    if label == PERSISTED:
-        entry: dict[str, Any] = {"status": response.status}
-        if response.value is not UNSET:
-            entry["payload"] = response.value
-        told = of_response(response, location).headers
-        entry["headers"] = {name.decode(): value.decode() for name, value in told if name != b"content-type"}
-        return entry
-    if label == SEARCH:
-        return {"status": 204, "headers": {"version": "2"}}
-    error = AcknowledgementTimeout(label=label, seconds=wish.timeout)
-    return {"status": error.status, "payload": error.payload(), "headers": {"version": "2"}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from skerry.errors import SkerryError
 from skerry_registry.identities.refusals import AuthenticationFailed as AuthenticationFailed  # noqa: PLC0414 - it is one of the edge's too
+from skerry_registry.live.acks import AcknowledgementTimeout as AcknowledgementTimeout  # noqa: PLC0414 - likewise
 
 
 class DuplicateHeader(SkerryError):
@@ -151,14 +152,3 @@ class CommandTimeout(SkerryError):
     status = 408
     message = "The command was not answered within {seconds} seconds."
     description = "It may still be carried out. Read the thing before you try again."
-
-
-class AcknowledgementTimeout(SkerryError):
-    """An acknowledgement that nobody gave in time."""
-
-    code = "acknowledgement:request.timeout"
-    status = 408
-    message = "The acknowledgement '{label}' was not given within {seconds} seconds."
-    description = (
-        "Skerry itself gives twin-persisted and search-persisted; check the label, or who should have answered."
-    )

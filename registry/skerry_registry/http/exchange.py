@@ -9,12 +9,14 @@ from typing import Protocol, TypeVar
 from skerry.errors import SkerryError
 from skerry.signals import Command, Json
 from skerry_registry.http import bodies
-from skerry_registry.http.acks import TIMEOUT, USUAL, settle, wish_of
+from skerry_registry.http.acks import settle
 from skerry_registry.http.answer import Answer, of_response
 from skerry_registry.http.door import Door
 from skerry_registry.http.errors import CommandTimeout
 from skerry_registry.http.request import Request
 from skerry_registry.identities.namespaces import Reach
+from skerry_registry.live.acks import Acks
+from skerry_registry.live.wishes import TIMEOUT, USUAL, wish_of
 
 T = TypeVar("T")
 BODY_LEAST = 1_048_576
@@ -35,12 +37,13 @@ class Reasons(Protocol):
 class Exchange:
     """Carries commands to the registry and its responses back."""
 
-    def __init__(self, door: Door, *, max_bytes: int, reasons: Reasons | None = None) -> None:
-        """`max_bytes` is the largest entity; it bounds the bodies."""
+    def __init__(self, door: Door, *, max_bytes: int, reasons: Reasons | None = None, acks: Acks | None = None) -> None:
+        """`max_bytes` is the largest entity; it bounds the bodies. `acks`: where others' acknowledgements come in."""
         self.door = door
         self.max_bytes = max_bytes
         self._body_max = max(BODY_LEAST, max_bytes)
         self._reasons = reasons
+        self._acks = acks or Acks()
 
     async def body(self, request: Request) -> bytes:
         """The body as it came. Raises BodyTooLarge."""
@@ -76,7 +79,9 @@ class Exchange:
                     raise CommandTimeout(seconds=TIMEOUT) from error
                 location = request.origin + path.decode("latin-1") if response.status == 201 else None
                 return of_response(response, location)
-            return await settle(self.door.handle(command), wish, request.origin + path.decode("latin-1"))
+            return await settle(
+                self.door.handle(command), command, wish, request.origin + path.decode("latin-1"), self._acks
+            )
         except SkerryError as error:
             await self.say_why(request, command, error)
             raise

@@ -63,7 +63,7 @@ def create_http(
     new_id: NewId,
     health: Health,
     search: Search,
-    streams: Streams,  # noqa: ARG001 - server-sent events and messages come next
+    streams: Streams,
     history: Answering | None = None,
     audit: Answering | None = None,
     refused: Refused | None = None,
@@ -80,7 +80,7 @@ def create_http(
     measures = Measures(gauges)
     largest = max(settings.thing_max_bytes, settings.policy_max_bytes)
     reasons = Reasons(door)
-    exchange = Exchange(door, max_bytes=largest, reasons=reasons)
+    exchange = Exchange(door, max_bytes=largest, reasons=reasons, acks=streams.acks)
     permissions = Permissions(exchange, Inquiries(door, Holders(search).things_of))
     searching = Searching(exchange, search)
     things = Things(exchange, new_id, searching, permissions.access)

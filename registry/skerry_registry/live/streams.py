@@ -24,5 +24,7 @@ class Streams(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, registry: Registry) -> Self:
         """Those of a registry, with nobody listening yet."""
-        acks = Acks()
-        return cls(changes=Changes(registry, acks), live=Live(registry, acks), acks=acks, announcements=Announcements())
+        announcements = Announcements()
+        acks = Acks(announcements)
+        registry.on_settled(acks.settled)  # before Changes tells of the commit
+        return cls(changes=Changes(registry, acks), live=Live(registry, acks), acks=acks, announcements=announcements)
