@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from msgspec import UNSET, Struct, UnsetType
 
 from skerry import times
+from skerry.patch import matches as matches_of_pattern
 from skerry_policies.effective import matches
 
 if TYPE_CHECKING:
@@ -138,6 +139,56 @@ class Permits:
             return value
         granted, node = self._find(resource, path, permission)
         return _view(value, granted, node)
+
+    def view_of_new(self, path: Path, value: Json) -> Json | UnsetType:
+        """What of a thing's new value at the path may be told: as `view`, and a null wherever something below may be read."""
+        if self.sees_all:
+            return value
+        granted, node = self._find("thing", path, "READ")
+        return _told(value, granted, node, patch=False)
+
+    def view_of_patch(self, path: Path, value: Json) -> Json | UnsetType:
+        """What of a merge patch for a thing at the path may be told; UNSET where it changes nothing that may be read.
+
+        A null, which deletes, is told wherever something below may be read; one at a key pattern that is not readable
+        itself at the readable keys that it matches.
+        """
+        if self.sees_all:
+            return value
+        granted, node = self._find("thing", path, "READ")
+        return _told(value, granted, node, patch=True)
+
+
+def _told(value: Json, granted: bool, node: _Node, *, patch: bool) -> Json | UnsetType:
+    """The part of a new value, or of a patch, that may be told; as `_view` otherwise."""
+    if granted and not node.revokes_below:
+        return value
+    if not granted and not node.grants_below:
+        return UNSET
+    if value is None or type(value) is not dict:
+        return value if value is None else _view(value, granted, node)
+    shown: dict[str, Any] = {}
+    for key, member in value.items():
+        below = node.below.get(key)
+        if below is not None:
+            part = _told(member, granted if below.effect is None else below.effect, below, patch=patch)
+        elif granted:
+            part = member
+        else:
+            part = UNSET
+            if patch and member is None and key.startswith("{{"):
+                shown.update(dict.fromkeys(_matched(key, value, node)))
+        if part is not UNSET:
+            shown[key] = part
+    if shown or (granted and not (patch and value)):
+        return shown
+    return UNSET
+
+
+def _matched(pattern: str, patch: dict[str, Any], node: _Node) -> list[str]:
+    """The keys below a node at or below which something is granted, and that a key pattern deletes."""
+    readable: dict[str, Any] = {key: None for key, below in node.below.items() if below.effect or below.grants_below}
+    return [key for key in matches_of_pattern(pattern, readable) if patch.get(key) is None]
 
 
 def _view(value: Json, granted: bool, node: _Node) -> Json | UnsetType:

@@ -47,7 +47,10 @@ class Command(Struct, frozen=True, kw_only=True):
 
 
 class By(Struct, frozen=True, array_like=True):
-    """Who made a change: the default subject, from where, and under which policy and revision it had the right to."""
+    """Who made a change: the default subject, from where, and under which policy and revision it had the right to.
+
+    Without an `origin` it is not for the audit trail: it says under which policy a thing was when it was deleted.
+    """
 
     subject: str
     origin: str
@@ -60,7 +63,7 @@ class Event(Struct, kw_only=True, omit_defaults=True):
 
     `value`: the new value at `path` (created, modified), the merge patch (merged), nothing (deleted). `late`: telemetry
     older than what the twin shows already, a patch at `path` that history takes and the twin does not. `metadata`: the
-    whole new `_metadata` of the thing where the change touched it. `by`: for the audit trail only, never told; not of telemetry.
+    whole new `_metadata` of the thing where the change touched it. `by`: never told; not of telemetry.
     """
 
     kind: Kind

@@ -15,7 +15,16 @@ from skerry.preconditions import PreconditionFailed, thing_etag, value_etag
 from skerry.signals import Action, Command, Decision, Event, Held, Json, Micros, Response
 from skerry.times import write as write_time
 
-__all__ = ["ThingConflict", "ThingIdNotSettable", "ThingNotAccessible", "ThingTooLarge", "apply", "decide", "retrieve"]
+__all__ = [
+    "ThingConflict",
+    "ThingIdNotSettable",
+    "ThingNotAccessible",
+    "ThingTooLarge",
+    "apply",
+    "decide",
+    "retrieve",
+    "with_special",
+]
 
 SLACK_LIMIT = 4_096
 """Bytes that changes may add to the size kept of a thing before it is measured again."""
@@ -399,7 +408,7 @@ def retrieve(held: Held, visible: Json, command: Command) -> Response:
         preconditions.check(asked, etag, "retrieve")
     if selected is not None:
         selector = fields.parse(selected)
-        value = fields.select(value if path else _with_special(held, value, selector), selector)
+        value = fields.select(value if path else with_special(held, value, selector), selector)
     told: dict[str, str] = {}
     if asked and "get-metadata" in asked:
         tree = metadata.visible(held.metadata, held.document, visible)
@@ -407,7 +416,7 @@ def retrieve(held: Held, visible: Json, command: Command) -> Response:
     return Response(status=200, value=value, etag=etag, revision=held.revision, headers=told)
 
 
-def _with_special(held: Held, visible: dict[str, Any], selector: fields.Selector) -> dict[str, Any]:
+def with_special(held: Held, visible: dict[str, Any], selector: fields.Selector) -> dict[str, Any]:
     """The thing with the special members that the selector names."""
     special: dict[str, Any] = {}
     if "_namespace" in selector:

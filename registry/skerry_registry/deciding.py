@@ -222,7 +222,7 @@ class Deciding:
         if event is None:
             run.depend(entry.commit)
             return decision.response
-        if command.origin and not is_telemetry(command):
+        if (command.origin and not is_telemetry(command)) or (event.action == "deleted" and not event.path):
             event.by = self._by(run, command, entry.head, event)
         commit = self._add(run, entry, event)
         if command.digest is not None:

@@ -148,7 +148,7 @@ class Trail:
         while True:
             try:
                 async for events in self._journal.follow(self._read):
-                    self._changes.extend(of_event(event) for event in events if event.by is not None)
+                    self._changes.extend(of_event(event) for event in events if event.by and event.by.origin)
                     self._read = events[-1].number
                     if len(self._changes) > WAITING_CHANGES:
                         self._room.clear()
