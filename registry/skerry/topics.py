@@ -21,21 +21,15 @@ class TopicUnknown(SkerryError):
 
 
 class ChannelUnknown(TopicUnknown):
-    """A channel that is none, or that is not served."""
+    """A channel that is not served where the topic came in."""
 
     code = "protocoladapter:unknown.channel"
 
 
 class CommandUnknown(TopicUnknown):
-    """An action that no command has."""
+    """A command that is not taken where the topic came in."""
 
     code = "protocoladapter:unknown.command"
-
-
-class EventUnknown(TopicUnknown):
-    """An action that no event has."""
-
-    code = "protocoladapter:unknown.event"
 
 
 class SignalUnknown(TopicUnknown):
@@ -89,15 +83,15 @@ def _parse(text: str) -> Topic:
     if group == "things":
         channel, *rest = rest
         if channel not in CHANNELS:
-            raise ChannelUnknown(topic=text, problem=f"the channel '{channel}' is none of {', '.join(CHANNELS)}")
+            raise TopicUnknown(topic=text, problem=f"the channel '{channel}' is none of {', '.join(CHANNELS)}")
     if not rest or rest[0] not in CRITERIA:
         raise TopicUnknown(topic=text, problem=f"the criterion is none of {', '.join(CRITERIA)}")
     criterion = rest[0]
     action = "/".join(rest[1:]) or None
     if criterion == "commands" and action not in COMMANDS:
-        raise CommandUnknown(topic=text, problem=f"the action is none of {', '.join(COMMANDS)}")
+        raise TopicUnknown(topic=text, problem=f"the action is none of {', '.join(COMMANDS)}")
     if criterion == "events" and action not in EVENTS:
-        raise EventUnknown(topic=text, problem=f"the action is none of {', '.join(EVENTS)}")
+        raise TopicUnknown(topic=text, problem=f"the action is none of {', '.join(EVENTS)}")
     return Topic(namespace=namespace, name=name, group=group, channel=channel, criterion=criterion, action=action)
 
 

@@ -2,12 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from skerry import fields, headers, live, protocol, topics
+from skerry.errors import SkerryError
+from skerry.ids import check_thing_id, split_id
+from skerry.signals import Command, Response
+from skerry.things import ThingNotAccessible
+from skerry.values import JsonInvalid, name
+from skerry_registry import checks
+from skerry_registry.asking import Asker
+from skerry_registry.http.errors import CommandTimeout, ThingsTooLarge
+from skerry_registry.identities.refusals import NamespaceNotAccessible
+from skerry_registry.live.gathering import acks_envelope, gather
+from skerry_registry.live.wishes import TIMEOUT, check_answered, wish_of
+from skerry_registry.reasons import Reasons
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from typing import TypeAlias
 
+    from skerry.signals import Json
     from skerry_registry.live.sender import Sender
+    from skerry_registry.live.streams import Streams
+    from skerry_registry.live.wishes import Wish
+    from skerry_registry.registry import Registry
+
+    Envelope: TypeAlias = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+CLAIM_SECONDS = 60.0
+"""How long a claim waits for its answer where nobody says."""
+FORBIDDEN = 403
+BULK_MAX = 1_000
+"""Things that one envelope asks for."""
+ANSWER_MAX = 16_000_000
+"""Bytes of things that one reply carries."""
+
+
+class ThingIdsMissing(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
+    """A request for several things that names none."""
+
+    code = "things:things.ids.missing"
+    status = 400
+    message = "The envelope asks for things and names none."
+    description = 'Its value reads {{"thingIds":["ns:name"]}}, with 1 to 1000 ids.'
 
 
 class Envelopes:
@@ -16,8 +60,226 @@ class Envelopes:
     What opens a stream (search, streaming) is the session's own.
     """
 
+    def __init__(
+        self,
+        registry: Registry,
+        streams: Streams,
+        *,
+        refused: Callable[[Command, SkerryError], None] | None = None,
+    ) -> None:
+        """`refused`: told of commands that the operator's rules refuse before any policy is asked, for the audit trail."""
+        self._registry = registry
+        self._streams = streams
+        self._reasons = Reasons(registry)
+        self._refused = refused
+
     async def handle(
-        self, envelope: bytes | str | dict[str, Any], sender: Sender, defaults: Mapping[str, str]
-    ) -> dict[str, Any] | None:
+        self, envelope: bytes | str | Envelope, sender: Sender, defaults: Mapping[str, str]
+    ) -> Envelope | None:
         """The reply, None where none is wanted; an error is a reply too. `defaults`: headers of the session."""
-        raise NotImplementedError
+        asked = _Asked()
+        try:
+            asked.read(envelope, defaults, self._registry.new_id)
+            return await self._carry_out(asked, sender)
+        except SkerryError as error:
+            if asked.silent and asked.under_way:
+                return None
+            return protocol.error_envelope(error, asked.about, asked.headers)
+        except Exception:
+            log.exception("envelope failed", extra={"topic": asked.about, "correlation": asked.correlation})
+            return protocol.error_envelope(SkerryError(), asked.about, asked.headers)
+
+    async def _carry_out(self, asked: _Asked, sender: Sender) -> Envelope | None:
+        """The reply to an envelope that could be read."""
+        topic, text = asked.topic, asked.about or ""
+        if topic.channel == "live" and live.is_live(text):
+            return await self._live(asked, sender)
+        if topic.criterion == "acks":
+            self._acknowledge(asked, sender)
+            return None
+        if topic.criterion == "errors" or (topic.criterion == "commands" and "status" in asked.members):
+            return None  # somebody's answer that nobody here waits for
+        if topic.criterion != "commands":
+            raise topics.SignalUnknown(topic=text, problem=f"{topic.criterion} are not taken here")
+        if topic.action == "checkPermissions":
+            return await self._check(asked, sender)
+        if topic.action == "retrieve" and topic.group == "things" and topic.name == topics.ANYTHING:
+            return await self._retrieve_several(asked, sender)
+        return await self._twin(asked, sender)
+
+    async def _twin(self, asked: _Asked, sender: Sender) -> Envelope | None:
+        """A command for a twin or a policy."""
+        command = protocol.command_from(asked.members, sender.subjects, sender.origin)
+        wish = asked.wish(sender, query=command.verb == "retrieve", acknowledged=command.kind == "thing")
+        try:
+            if sender.reach is not None:
+                sender.reach.check_command(command)
+            if not (wish.timeout and (wish.answer or wish.labels)):
+                await self._registry.handle(command)
+                return None
+            gathered = await gather(self._registry.handle(command), command, wish, self._streams.acks)
+        except SkerryError as error:
+            if isinstance(error, NamespaceNotAccessible) and self._refused is not None:
+                self._refused(command, error)
+            if error.status == FORBIDDEN and not asked.silent:
+                await self._reasons.attach(command, error, sender.reach)
+            raise
+        if not wish.answer:
+            return None
+        if gathered.plain and gathered.response is not None:
+            return protocol.response_envelope(command, gathered.response)
+        return acks_envelope(command.id, gathered.acks, asked.correlation)
+
+    async def _live(self, asked: _Asked, sender: Sender) -> Envelope | None:
+        """A message, a live command or event, or the answer to one."""
+        signal = live.signal_from(asked.members, correlation=asked.correlation)
+        if sender.reach is not None:
+            sender.reach.check("thing", signal.id)
+        if signal.status is not None:
+            self._streams.live.answer(signal, sender)
+            return None
+        if signal.sort == "event":
+            await self._streams.live.send(signal, sender, seconds=0)
+            return None
+        wish = asked.wish(sender, query=False)
+        seconds = headers.timeout(asked.headers.get("timeout"), CLAIM_SECONDS if signal.path == live.CLAIM else TIMEOUT)
+        outcome = await self._streams.live.send(signal, sender, seconds=seconds if wish.answer or wish.labels else 0.0)
+        if not wish.answer or outcome.answer is None:
+            return None
+        return live.envelope_of(outcome.answer)
+
+    def _acknowledge(self, asked: _Asked, sender: Sender) -> None:
+        """An acknowledgement: of a thing's signal, or of what a policy announced."""
+        ack = protocol.ack_from(asked.members)
+        if ack.label is None:
+            raise topics.SignalUnknown(topic=asked.about, problem="it names no label; send acknowledgements one by one")
+        self._streams.acks.give(ack, sender)
+        if asked.topic.group == "policies":
+            self._streams.announcements.acknowledge(asked.correlation, ack.label, ack.status)
+
+    async def _check(self, asked: _Asked, sender: Sender) -> Envelope:
+        """Answer checkPermissions."""
+        wish = asked.wish(sender, query=True)
+        questions = checks.read_checks(asked.members.get("value"))
+        asker = Asker(sender.subjects, sender.reach)
+        found = await _in_time(checks.check(self._registry, asker, questions), wish.timeout)
+        return asked.answer(found)
+
+    async def _retrieve_several(self, asked: _Asked, sender: Sender) -> Envelope:
+        """Several things, in their order; what the caller may not see is left out, as what is not there."""
+        wish = asked.wish(sender, query=True)
+        wanted = _ids_in(asked.members.get("value"))
+        selector = asked.members.get("fields")
+        if isinstance(selector, str):
+            fields.parse(selector)
+        namespace = asked.topic.namespace
+        wanted = [
+            id_
+            for id_ in wanted
+            if namespace in {topics.ANYTHING, split_id(id_)[0]}
+            and (sender.reach is None or sender.reach.covers("thing", split_id(id_)[0]))
+        ]
+        shared = {"correlation-id": asked.correlation} | ({"fields": selector} if isinstance(selector, str) else {})
+        commands = [Command(verb="retrieve", id=id_, subjects=sender.subjects, headers=shared) for id_ in wanted]
+        found = await _in_time(self._registry.handle_all(commands), wish.timeout)
+        return asked.answer(_found(found))
+
+
+class _Asked:
+    """One envelope, taken apart as far as it can be; what is known of it stands in the error, too."""
+
+    __slots__ = ("about", "headers", "members", "topic", "under_way")
+
+    def __init__(self) -> None:
+        """Nothing is known yet; once it is `under_way`, whoever wants no answer is told of no error."""
+        self.under_way = False
+        self.members: Envelope = {}
+        self.headers: Mapping[str, str] = {}
+        self.about: str | None = None
+        self.topic = topics.Topic(namespace=topics.UNKNOWN, name=topics.UNKNOWN)
+
+    def read(self, envelope: bytes | str | Envelope, defaults: Mapping[str, str], new_id: Callable[[], str]) -> None:
+        """Take it apart. Raises what is wrong with it."""
+        members = protocol.members_of(envelope)
+        given = members.get("headers")
+        if isinstance(given, dict):
+            self.headers = _readable(given)
+            given = {**defaults, **given}
+        elif given is None:
+            given = dict(defaults)
+        self.members = {**members, "headers": given}
+        text = members.get("topic")
+        self.about = text if isinstance(text, str) else None
+        found = protocol.headers_from(given)
+        if "correlation-id" not in found:
+            given["correlation-id"] = found["correlation-id"] = new_id()
+        self.headers = found
+        self.topic = topics.parse(protocol.text_of(members, "topic"))
+
+    @property
+    def correlation(self) -> str:
+        """What the reply is known by."""
+        return self.headers.get("correlation-id", "")
+
+    @property
+    def silent(self) -> bool:
+        """Whether no reply is wanted."""
+        return self.headers.get("response-required", "").strip().lower() == "false"
+
+    def wish(self, sender: Sender, *, query: bool, acknowledged: bool = True) -> Wish:
+        """What the sender waits for. Raises the errors of headers that make no sense together."""
+        wish = wish_of(self.headers, query=query, acknowledged=acknowledged)
+        if sender.declares:
+            check_answered(wish)
+        self.under_way = True
+        return wish
+
+    def answer(self, value: Json) -> Envelope:
+        """A reply with a value."""
+        command = Command(verb="retrieve", id="", subjects=(), headers=dict(self.headers), topic=self.about)
+        return protocol.response_envelope(command, Response(status=200, value=value))
+
+
+def _readable(given: Envelope) -> Mapping[str, str]:
+    """What an error may repeat of headers that are wrong."""
+    found = next((value for title, value in given.items() if title.lower() == "correlation-id"), None)
+    return {"correlation-id": found} if isinstance(found, str) and found else {}
+
+
+def _ids_in(value: Json) -> list[str]:
+    """The ids that somebody asks for together. Raises ThingIdsMissing, JsonInvalid, ThingIdInvalid."""
+    if not isinstance(value, dict):
+        raise JsonInvalid(at="/value", problem=f"it is an object, not {name(value)}")
+    ids = value.get("thingIds")
+    if not isinstance(ids, list) or not 0 < len(ids) <= BULK_MAX:
+        raise ThingIdsMissing
+    for id_ in ids:
+        if not isinstance(id_, str):
+            raise JsonInvalid(at="/value/thingIds", problem=f"an id is a text, not {name(id_)}")
+        check_thing_id(id_)
+    return cast("list[str]", ids)
+
+
+def _found(answers: Sequence[Response | SkerryError]) -> list[msgspec.Raw]:
+    """The things among the answers. Raises ThingsTooLarge, and what is no refusal."""
+    found: list[msgspec.Raw] = []
+    size = 0
+    for answer in answers:
+        if isinstance(answer, Response):
+            text = msgspec.json.encode(answer.value)
+            size += len(text)
+            if size > ANSWER_MAX:
+                raise ThingsTooLarge(limit=ANSWER_MAX)
+            found.append(msgspec.Raw(text))
+        elif not isinstance(answer, ThingNotAccessible):
+            raise answer
+    return found
+
+
+async def _in_time(asking: Awaitable[Any], seconds: float) -> Any:
+    """What it comes to. Raises CommandTimeout."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await asking
+    except TimeoutError as error:
+        raise CommandTimeout(seconds=seconds) from error
