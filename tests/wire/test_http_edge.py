@@ -1,5 +1,6 @@
 """What stands before every route: logins, limits, CORS, correlation ids, broken requests."""
 
+import asyncio
 import base64
 import json
 import logging
@@ -337,7 +338,11 @@ async def test_slow_clients_do_not_keep_others_waiting(tmp_path: Path):
 
 async def test_idle_connections_by_the_thousand_leave_room(tmp_path: Path):
     async with served(tmp_path) as server, server.client() as client, AsyncExitStack() as stack:
-        for _ in range(1_500):
-            idle = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
-            idle.sendall(b"GET / HTTP/1.1\r\nHo")
+
+        def come(count: int) -> None:
+            for _ in range(count):
+                idle = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+                idle.sendall(b"GET / HTTP/1.1\r\nHo")
+
+        await asyncio.to_thread(come, 1_500)
         assert (await client.get("/api/2/whoami")).status_code == 200

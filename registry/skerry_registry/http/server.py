@@ -1,36 +1,32 @@
-"""The HTTP server: granian, embedded in our event loop, on a socket of our own."""
+"""The HTTP server: connections from a listening socket of our own, in the loop of everything else."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import resource
 import socket
 from collections.abc import Callable
-from typing import Any
 
-from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 from litestar import Litestar
+from litestar.types import ASGIApp
 
 from skerry.errors import SkerryError
-from skerry_registry.http.edge import Edge
+from skerry_registry.http.connection import Connection, Shared
 from skerry_registry.settings import Settings
 from skerry_registry.ws.wire import Open
 
-BACKLOG = 1024
-HEAD_PATIENCE_MS = 30_000
-"""For a request's head, and for idle connections between two requests."""
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
 CONNECTIONS = 16_384
 FILES_KEPT = 256
 """Open files that connections must leave to the stores."""
-HEAD_MAX = 262_144
 GRACE_SECONDS = 1.0
 STOP_SECONDS = 5.0
-HOLDER: Any = SocketHolder
-"""Its published signature lacks the parameters: file descriptor, whether it is a Unix socket, backlog."""
+AT_ONCE = 256
+"""Connections taken in one turn of the loop."""
 
 
 class PortTaken(SkerryError):  # noqa: N818 - errors are rows of a table
@@ -41,38 +37,10 @@ class PortTaken(SkerryError):  # noqa: N818 - errors are rows of a table
     description = "Stop what listens there, or set SKERRY_HTTP_PORT (0 takes a free port)."
 
 
-class Embedded(Server):
-    """Granian's embedded server on a given listening socket.
-
-    Its own sockets share the port with any process that asks (SO_REUSEPORT), and do not tell which port 0 became.
-    """
-
-    def __init__(self, app: Any, listening: socket.socket) -> None:
-        """Take the socket over."""
-        super().__init__(
-            app,
-            interface=Interfaces.ASGINL,
-            http=HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=HEAD_PATIENCE_MS, max_buffer_size=HEAD_MAX),
-            backlog=BACKLOG,
-            backpressure=room(),
-            log_enabled=False,
-        )
-        self._listening = listening
-
-    def _init_shared_socket(self) -> None:
-        self._shd: Any = HOLDER(self._listening.detach(), False, BACKLOG)
-
-    def interrupt(self) -> None:
-        """Stop: take no more connections, close the idle ones."""
-        self.interrupt_signal = True
-        self.main_loop_interrupt.set()
-
-
 def room() -> int:
     """How many connections there may be at a time, by the limit of open files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(BACKLOG // 4, min(CONNECTIONS, soft - FILES_KEPT))
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(FILES_KEPT, min(CONNECTIONS, soft - FILES_KEPT))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -96,34 +64,108 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+class Server:
+    """Takes connections from a listening socket, as many as there is room for."""
+
+    def __init__(self, app: ASGIApp, opening: Open | None, listening: socket.socket) -> None:
+        """Take the socket over."""
+        self._loop = asyncio.get_running_loop()
+        self._listening = listening
+        self._room = room()
+        self._shared = Shared(app, opening, listening.getsockname()[:2], self._go_on)
+        self._taking = False
+        self._arriving: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> None:
+        """Until cancelled; then every request is answered, but not for clients who do not send theirs."""
+        shared = self._shared
+        self._go_on()
+        try:
+            while True:
+                await asyncio.sleep(1.0)
+                shared.tell_time()
+                now = self._loop.time()
+                for connection in tuple(shared.connections):
+                    connection.tick(now)
+                self._go_on()
+        finally:
+            self._hold()
+            self._room = 0
+            self._listening.close()
+            await self._end()
+
+    async def _end(self) -> None:
+        shared = self._shared
+        for connection in tuple(shared.connections):
+            connection.stop()
+        await self._emptied(GRACE_SECONDS)
+        for connection in tuple(shared.connections):
+            connection.abort()
+        for call in tuple(shared.calls):
+            call.cancel()
+        await self._emptied(STOP_SECONDS)
+
+    async def _emptied(self, seconds: float) -> None:
+        """Wait until no connection and no request is left, so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                if self._arriving:
+                    await asyncio.wait(self._arriving)
+                await self._shared.emptied()
+        except TimeoutError:
+            pass
+
+    def _go_on(self) -> None:
+        """Take connections, if there is room."""
+        if not self._taking and len(self._shared.connections) + len(self._arriving) < self._room:
+            self._taking = True
+            self._loop.add_reader(self._listening.fileno(), self._take)
+
+    def _hold(self) -> None:
+        """Let those that come wait."""
+        if self._taking:
+            self._taking = False
+            self._loop.remove_reader(self._listening.fileno())
+
+    def _take(self) -> None:
+        for _ in range(AT_ONCE):
+            if len(self._shared.connections) + len(self._arriving) >= self._room:
+                self._hold()
+                return
+            try:
+                taken, client = self._listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.warning("no connection can be taken", extra={"reason": error.strerror})
+                self._hold()  # the next tick tries again
+                return
+            taken.setblocking(False)
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = self._loop.create_task(self._arrive(taken, client[:2]))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    async def _arrive(self, taken: socket.socket, client: tuple[str, int]) -> None:
+        connection = Connection(self._shared, client)
+        self._shared.connections.add(connection)
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection, taken)
+        except OSError:
+            self._shared.forget(connection)
+            taken.close()
+
+
 async def run_http(
     app: Litestar,
     settings: Settings,
     started: Callable[[str, int], None],
     *,
-    open: Open | None = None,  # noqa: A002, ARG001 - the wire comes next
+    open: Open | None = None,  # noqa: A002 - what it does
 ) -> None:
     """Serve until cancelled; `open` decides on WebSockets; `started` is told host and port once connections are taken. Raises PortTaken."""
     listening = listen(settings.http_host, settings.http_port)
     host, port = listening.getsockname()[:2]
-    server = Embedded(app, listening)
-    serving = asyncio.create_task(server.serve(), name="http")
-    try:
-        await asyncio.sleep(0)  # the worker starts to accept
-        started(host, port)
-        await asyncio.shield(serving)
-    finally:
-        server.interrupt()
-        await _stopped(serving, app)
-
-
-async def _stopped(serving: asyncio.Task[None], app: Litestar) -> None:
-    """Wait until every request is answered, but not for clients who do not send theirs."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    while not serving.done() and loop.time() - began < STOP_SECONDS:
-        if isinstance(app.asgi_handler, Edge):
-            await app.asgi_handler.finish(max(0.0, began + GRACE_SECONDS - loop.time()))
-        await asyncio.wait({serving}, timeout=0.05)
-    serving.cancel()
-    await asyncio.wait({serving})
+    server = Server(app, open, listening)
+    started(host, port)
+    await server.serve()

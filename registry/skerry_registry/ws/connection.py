@@ -1,0 +1,220 @@
+"""One WebSocket on a connection that HTTP has handed over (RFC 6455; what the frames mean is `websockets`' business)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import OPEN, SERVER, Protocol
+from websockets.server import ServerProtocol
+
+from skerry_registry.ws.wire import FRAME_MAX, Handshake, Refusal
+
+if TYPE_CHECKING:
+    from skerry_registry.ws.wire import Listener
+
+log = logging.getLogger(__name__)
+
+PING_AFTER = 30.0
+"""Seconds without a word from the client, after which it is asked whether it is there; and again after as many."""
+SILENCE_MAX = 75.0
+CLOSE_PATIENCE = 5.0
+"""Seconds for the client to take what waits and to close its side."""
+HIGH, LOW = 65_536, 16_384
+"""Bytes waiting: `Listener.drained` comes when there were more than the one and are less than the other."""
+REASON_MAX = 123
+GOING_AWAY, TOO_BIG, INVALID_TEXT = 1001, 1009, 1007
+
+
+def greet(handshake: Handshake, method: str, version: str) -> bytes | Refusal:
+    """The answer to a handshake, so far as its form goes: what opens the WebSocket, or a refusal."""
+    headers = Headers([(name.decode(), value.decode("latin-1")) for name, value in handshake.headers])
+    target = (handshake.path + b"?" + handshake.query_string).decode("latin-1")
+    request = Request(target, headers, method=method, protocol=f"HTTP/{version}")
+    response = ServerProtocol().accept(request)
+    if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+        return response.serialize()
+    kept = [(name.lower().encode(), value.encode()) for name, value in response.headers.raw_items()]
+    hidden = {b"date", b"connection", b"content-length"}
+    return Refusal(
+        status=response.status_code,
+        body=bytes(response.body or b""),
+        headers=tuple((name, value) for name, value in kept if name not in hidden),
+    )
+
+
+class WebSocket(asyncio.Protocol):
+    """The wire that a session has (`ws.wire.Wire`)."""
+
+    __slots__ = (
+        "_asked",
+        "_closing",
+        "_forget",
+        "_heard",
+        "_listener",
+        "_loop",
+        "_parts",
+        "_paused",
+        "_pending",
+        "_protocol",
+        "_transport",
+    )
+
+    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop, forget: Callable[[Any], None]) -> None:
+        """`forget` is told when it has ended."""
+        self._listener = listener
+        self._loop = loop
+        self._forget = forget
+        self._protocol = Protocol(SERVER, state=OPEN, max_size=FRAME_MAX)
+        self._parts: list[bytes] | None = None
+        self._pending: deque[str] = deque()
+        self._paused = False
+        self._heard = loop.time()
+        self._asked = self._heard
+        self._closing = 0.0
+        self._transport: Any = None
+
+    def begin(self, transport: asyncio.Transport, early: bytes) -> None:
+        """It is open; `early` is what the client has already sent."""
+        self._transport = transport
+        transport.set_write_buffer_limits(HIGH, LOW)
+        self._listener.opened(self)
+        if early:
+            self.data_received(early)
+        if not self._paused:
+            transport.resume_reading()
+
+    # What the session asks.
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the client has not taken yet."""
+        size: int = self._transport.get_write_buffer_size()
+        return size
+
+    def send(self, frame: bytes) -> None:
+        """Send a complete frame."""
+        if not self._closing:
+            self._transport.write(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what waits, then the close frame, and end."""
+        if not self._closing:
+            cut = reason.encode()[:REASON_MAX].decode(errors="ignore")
+            self._protocol.send_close(code, cut)
+            self._write_out()
+
+    def abort(self) -> None:
+        """End now."""
+        self._closing = self._closing or self._loop.time()
+        self._transport.abort()
+
+    def pause(self) -> None:
+        """Read no more."""
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            self._loop.call_soon(self._read_on)
+
+    # What the server asks.
+
+    def tick(self, now: float) -> None:
+        """Ask clients that say nothing whether they are there; end those that are not."""
+        if self._closing:
+            if now - self._closing > CLOSE_PATIENCE:
+                self.abort()
+        elif self._paused:
+            self._heard = now
+        elif now - self._heard > SILENCE_MAX:
+            log.info("client silent", extra={"seconds": int(now - self._heard)})
+            self.abort()
+        elif now - self._heard > PING_AFTER and now - self._asked > PING_AFTER:
+            self._asked = now
+            self._protocol.send_ping(b"")
+            self._write_out()
+
+    def stop(self) -> None:
+        """The server ends."""
+        self.close(GOING_AWAY, "the server stops")
+
+    # What asyncio calls.
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """It is gone."""
+        self._closing = self._closing or self._loop.time()
+        self._pending.clear()
+        self._forget(self)
+        self._listener.closed()
+
+    def eof_received(self) -> None:
+        """The client has closed its side."""
+
+    def resume_writing(self) -> None:
+        """The client has taken what waited."""
+        if not self._closing:
+            self._listener.drained()
+
+    def data_received(self, data: bytes) -> None:
+        """Frames, whole or in part."""
+        self._heard = self._loop.time()
+        protocol = self._protocol
+        protocol.receive_data(data)
+        for frame in protocol.events_received():
+            if isinstance(frame, Frame):
+                self._take(frame)
+        if protocol.writes:
+            self._write_out()
+        self._deliver()
+
+    def _take(self, frame: Frame) -> None:
+        """Put messages together; binary ones are passed over."""
+        opcode = frame.opcode
+        if opcode is Opcode.CONT:
+            if self._parts is not None:
+                self._parts.append(bytes(frame.data))
+                if frame.fin:
+                    whole, self._parts = b"".join(self._parts), None
+                    self._told(whole)
+        elif opcode is Opcode.TEXT:
+            if frame.fin:
+                self._told(frame.data)
+            else:
+                self._parts = [bytes(frame.data)]
+
+    def _told(self, data: Any) -> None:
+        try:
+            self._pending.append(str(data, "utf-8"))
+        except UnicodeDecodeError as error:
+            self._protocol.fail(INVALID_TEXT, f"{error.reason} at position {error.start}")
+
+    def _deliver(self) -> None:
+        pending = self._pending
+        while pending and not self._paused and not self._closing:
+            self._listener.received(pending.popleft())
+
+    def _read_on(self) -> None:
+        self._deliver()
+        if not self._paused and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _write_out(self) -> None:
+        """Send what the protocol has to say; an empty piece closes our side."""
+        for piece in self._protocol.data_to_send():
+            if piece:
+                self._transport.write(piece)
+            elif self._transport.can_write_eof():
+                self._transport.write_eof()
+        if self._protocol.close_expected() and not self._closing:
+            self._closing = self._loop.time()
