@@ -222,6 +222,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
         )
         broker = MqttClient(address, settings.sources, inlet.take, now)
     await stack.enter_async_context(broker)
+    await stack.enter_async_context(_in_background("desired state", streams.desired.run(None)))
     return _Server(
         settings=settings,
         identities=identities,

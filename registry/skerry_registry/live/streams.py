@@ -10,6 +10,7 @@ from skerry_registry.announcements import Announcements
 from skerry_registry.live.acks import Acks
 from skerry_registry.live.changes import Changes
 from skerry_registry.live.channel import Live
+from skerry_registry.live.desired import Desired
 from skerry_registry.registry import Registry
 
 
@@ -20,6 +21,7 @@ class Streams(Struct, frozen=True, kw_only=True):
     live: Live
     acks: Acks
     announcements: Announcements
+    desired: Desired
 
     @classmethod
     def of(cls, registry: Registry) -> Self:
@@ -27,4 +29,10 @@ class Streams(Struct, frozen=True, kw_only=True):
         announcements = Announcements()
         acks = Acks(announcements)
         registry.on_settled(acks.settled)  # before Changes tells of the commit
-        return cls(changes=Changes(registry, acks), live=Live(registry, acks), acks=acks, announcements=announcements)
+        return cls(
+            changes=Changes(registry, acks),
+            live=Live(registry, acks),
+            acks=acks,
+            announcements=announcements,
+            desired=Desired(registry),
+        )
