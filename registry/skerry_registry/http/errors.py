@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from skerry.errors import SkerryError
 from skerry_registry.identities.refusals import AuthenticationFailed as AuthenticationFailed  # noqa: PLC0414 - it is one of the edge's too
+from skerry_registry.lateness import CommandTimeout as CommandTimeout  # noqa: PLC0414 - it is one of the edge's too
 from skerry_registry.live.acks import AcknowledgementTimeout as AcknowledgementTimeout  # noqa: PLC0414 - likewise
 
 
@@ -143,12 +144,3 @@ class AnswerNotWanted(SkerryError):
     status = 400
     message = "A read cannot have response-required=false: its answer is all there is to it."
     description = "Leave response-required out, or set it to true."
-
-
-class CommandTimeout(SkerryError):
-    """A command that was not answered in time."""
-
-    code = "command.timeout"
-    status = 408
-    message = "The command was not answered within {seconds} seconds."
-    description = "It may still be carried out. Read the thing before you try again."
