@@ -7,9 +7,9 @@ import pytest
 
 from registry_door import ANNE, BOB, OWNER, T1, delete, entry, merge, put, put_policy, serving, telemetry
 from skerry.errors import SkerryError
-from skerry.rql.parse import parse
 from skerry_registry.identities.caller import Caller
 from skerry_registry.identities.namespaces import NamespaceRule, NamespaceRules
+from skerry_registry.live.event_filter import parse
 from skerry_registry.live.persisted import PAGE, Persisted, Span
 from skerry_registry.live.sender import Sender
 from skerry_registry.registry import Registry
@@ -105,12 +105,20 @@ async def test_events_are_filtered_leaf_by_leaf(registry):
 async def test_rights_are_those_of_the_moment_of_reading(registry):
     await registry.handle(put_policy("demo:p", {"o": OWNER, "r": entry("nginx:bob", thing={"/": "R"})}))
     await registry.handle(put({"policyId": "demo:p"}))
-    for value in range(PAGE):
+    for value in range(5):
         await registry.handle(put(value, "attributes", "a"))
     stream = await Persisted(registry).events("thing", T1, READER, Span())
-    first = [await anext(stream) for _ in range(PAGE)]
-    await registry.handle(put_policy("demo:p", {"o": OWNER}))
-    assert len(first) == PAGE
+    assert [(await anext(stream)).event.revision for _ in range(2)] == [1, 2]
+    await registry.handle(put_policy("demo:p", {"o": OWNER, "r": entry("nginx:bob", thing={"/attributes/b": "R"})}))
+    assert [change async for change in stream] == []
+
+
+async def test_a_stream_ends_where_its_thing_does(registry):
+    await written(registry)
+    stream = await Persisted(registry).events("thing", T1, WRITER, Span())
+    await anext(stream)
+    await registry.handle(delete())
+    await registry.handle(put({"policyId": T1}))
     assert [change async for change in stream] == []
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from msgspec import UNSET, Struct, UnsetType, structs
+from msgspec import UNSET, Struct, structs
 
-from skerry import pointer
 from skerry.parts import ThingNotAccessible
-from skerry.rql import evaluate
-from skerry.signals import Event, Held, Json, Kind, Micros, Path
+from skerry.signals import Event, Held, Kind, Micros, Path
 from skerry_policies.enforcer import compile_permits
 from skerry_policies.parts import PolicyNotAccessible
 from skerry_registry.journal.replay import rebuild
-from skerry_registry.live.changes import Told
+from skerry_registry.live import event_filter, views
+from skerry_registry.live.views import Told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,7 +33,7 @@ class Span(Struct, frozen=True, kw_only=True):
 
     `first` and `last` are revisions, both included; below 0 `first` counts back from the newest (-1: only that), and from 0
     on down so does `last` (0: up to the newest, -1: up to the one before it). `after` and `before` are times, excluded.
-    `path`: only changes at, above or below it. `filter`: on what the event changed, and `_revision`, `_modified`, `thingId`.
+    `path`: only changes at, above or below it. `filter`: on what was changed, as `event_filter.parse` reads it.
     """
 
     first: int = 0
@@ -76,20 +75,18 @@ class Persisted:
         before = await past.state(kind, id_, first - 1) if first <= min(born, last) else None
         while first <= last:
             events = await past.events(kind, id_, first, min(last, first + PAGE - 1))
-            permits = await self._permits(await self._held(kind, id_), sender)
-            if permits is None:
-                return
             for event in events:
                 if span.before is not None and event.timestamp >= span.before:
                     return
-                readable: Permits | None = permits
+                now = await self._held(kind, id_)
+                permits = await self._permits(now, sender)
+                if permits is None or now.created != held.created:
+                    return
                 if event.revision <= born:
-                    before, readable = await self._earlier(before, event, sender)
-                if event.late is not UNSET or (span.after is not None and event.timestamp <= span.after):
-                    continue
-                told = None if readable is None else _seen(event, readable, span)
-                if told is not None:
-                    yield told
+                    before, permits = await self._earlier(before, event, sender)
+                seen = None if permits is None else _seen(event, permits)
+                if seen is not None and _is_asked(seen, span, self._registry.clock()):
+                    yield Told(seen, seen.value, UNSET, _held_after(seen))
             first += PAGE
 
     async def _earlier(self, before: Held | None, event: Event, sender: Sender) -> tuple[Held | None, Permits | None]:
@@ -131,29 +128,25 @@ def _bounds(span: Span, newest: int) -> tuple[int, int]:
     return max(first, 1), last
 
 
-def _seen(event: Event, permits: Permits, span: Span) -> Told | None:
-    """The event as somebody with these rights is told it; None where it is not for him, or not asked for."""
+def _held_after(event: Event) -> Held:
+    """What is known of the entity from one of its events."""
+    return Held(kind=event.kind, id=event.id, revision=event.revision, number=event.number, modified=event.timestamp)
+
+
+def _seen(event: Event, permits: Permits) -> Event | None:
+    """The event as somebody with these rights is told it; None where nothing of it is for him."""
+    if event.kind == "thing":
+        return views.seen(event, permits) if views.is_told(event) else None
+    if event.value is UNSET:
+        return event if permits.may_partly("policy", event.path, "READ") else None
+    value = permits.view(event.path, event.value, "policy")
+    return None if value is UNSET else structs.replace(event, value=value)
+
+
+def _is_asked(event: Event, span: Span, now: Micros) -> bool:
+    """Whether a span means the event, as its reader sees it."""
     if event.path[: len(span.path)] != span.path[: len(event.path)]:
-        return None
-    value = event.value
-    if value is UNSET:
-        if not permits.may_partly(event.kind, event.path, "READ"):
-            return None
-    else:
-        value = permits.view(event.path, value, event.kind)
-        if value is UNSET:
-            return None
-        if not event.path and isinstance(value, dict) and event.kind == "thing" and event.action != "merged":
-            value = {"thingId": event.id, **value}
-    state = Held(kind=event.kind, id=event.id, revision=event.revision, number=event.number, modified=event.timestamp)
-    if span.filter is not None and not evaluate.matches(
-        span.filter, evaluate.lookup_in(_as_thing(event, value, state))
-    ):
-        return None
-    return Told(event, value, UNSET, state)
-
-
-def _as_thing(event: Event, value: Json | UnsetType, state: Held) -> Held:
-    """The part of the entity that the event changed, as filters look at it."""
-    document: Any = pointer.put({}, event.path, {} if value is UNSET else value) if event.action != "deleted" else {}
-    return structs.replace(state, document={**document, f"{event.kind}Id": event.id})
+        return False
+    if span.after is not None and event.timestamp <= span.after:
+        return False
+    return span.filter is None or event_filter.matches(span.filter, event, UNSET, now)
