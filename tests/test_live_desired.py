@@ -37,6 +37,9 @@ class Shelf:
     def hears(self, topic: str) -> bool:
         return bool(topic)
 
+    def begins(self, name: str) -> bool:
+        return bool(name)
+
     def send(self, message: Outbound) -> None:
         raise AssertionError(message)
 

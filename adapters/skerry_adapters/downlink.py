@@ -50,6 +50,10 @@ class Downlink(Protocol):
         """Whether somebody may be listening; False only where it is known that nobody does."""
         ...
 
+    def begins(self, name: str) -> bool:
+        """The same of all topics with this first level."""
+        ...
+
     def send(self, message: Outbound) -> None:
         """Send it on to those who listen now; let go of it where the broker is away."""
         ...

@@ -248,6 +248,9 @@ class Connection(asyncio.Protocol):
         reason = session.verdicts.publish.get(topic)
         if reason is None:
             reason = broker.rights.publish(session.verdicts, topic)
+        answers = None if packet.properties is None else packet.properties.get("response_topic")
+        if answers is not None and broker.rights.subscribe(session.verdicts, answers) is None:
+            reason = None
         fresh = True
         if qos:
             if qos == 2:

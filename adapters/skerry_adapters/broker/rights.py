@@ -12,6 +12,7 @@ from skerry.ids import check_feature_id, check_thing_id, split_id
 from skerry.signals import Path
 from skerry_adapters.broker.packets import Reason
 from skerry_adapters.broker.topics import SHORT_TOPIC, split_share
+from skerry_adapters.downlink import Reading
 from skerry_adapters.inbound import Reach
 from skerry_adapters.mapping import topic_form
 from skerry_adapters.sources import PLACEHOLDER, Source, matcher
@@ -89,6 +90,10 @@ class Rights(Protocol):
         """Whether messages of the topic may be received; asked where `verdicts.receive` does not say."""
         ...
 
+    def reads(self, verdicts: Verdicts, reading: Reading) -> bool | None:
+        """Whether that part of a thing, or those messages of it, may be read."""
+        ...
+
     async def learn(self, topics: Iterable[str]) -> None:
         """Bring to memory what answers for these topics and filters need; never raises for want of it."""
         ...
@@ -113,6 +118,11 @@ class Open:
     def receive(self, verdicts: Verdicts, topic: str) -> bool | None:
         """Any."""
         del verdicts, topic
+        return True
+
+    def reads(self, verdicts: Verdicts, reading: Reading) -> bool | None:
+        """Any."""
+        del verdicts, reading
         return True
 
     async def learn(self, topics: Iterable[str]) -> None:
@@ -302,6 +312,18 @@ class PolicyRights:
         if may is not None and thing_id is not None and self._things.last(verdicts.subjects, thing_id):
             self._note(verdicts.receive, topic, may, thing_id)
         return may
+
+    def reads(self, verdicts: Verdicts, reading: Reading) -> bool | None:
+        """READ, revoked nowhere below."""
+        if verdicts.everything:
+            return True
+        if not _within(verdicts, reading.thing_id):
+            return False
+        try:
+            permits = self._things.permits(verdicts.subjects, reading.thing_id)
+        except NotInMemory:
+            return None
+        return permits is not None and permits.may(reading.resource, reading.path, "READ")
 
     async def learn(self, topics: Iterable[str]) -> None:
         """Load the things; where the store is away the registry will say so to whoever publishes."""

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from skerry.signals import Clock, Micros
 from skerry_adapters.broker import storage as db
 from skerry_adapters.broker.packets import Filter, Properties
 from skerry_adapters.broker.sessions import Delivery, Hoard, Limits, Message, Session, Subscription
 from skerry_adapters.broker.storage import Kept, Storage
-from skerry_adapters.broker.topics import SHORT_TOPIC, FilterTree, TopicTree, split_share
+from skerry_adapters.broker.topics import SHORT_TOPIC, FilterTree, TopicTree, is_desired, split_share
 
 log = logging.getLogger(__name__)
 
 _REMEMBERED_TOPICS = 10_000
 _SHARES = 20
 """The part of the room for retained messages that one device may take, as the number that make up the whole."""
+
+
+May: TypeAlias = Callable[[Session], bool]
+"""Whether a session may get a message, beside what its topic says."""
+
+
+def _all_may(_: Session) -> bool:
+    return True
 
 
 class Share:
@@ -28,11 +37,10 @@ class Share:
         self.members: dict[Session, Subscription] = {}
         self._turn = 0
 
-    def pick(self, topic: str) -> tuple[Session, Subscription]:
+    def pick(self, topic: str, may: May) -> tuple[Session, Subscription]:
         """Whose turn it is, of those that may read the topic, as far as that is known."""
-        members = [member for member in self.members.items() if _may_get(member[0], topic)] or list(
-            self.members.items()
-        )
+        every = list(self.members.items())
+        members = [member for member in every if _may_get(member[0], topic) and may(member[0])] or every
         here = [member for member in members if member[0].wire is not None and member[0].wire.writable] or members
         self._turn += 1
         return here[self._turn % len(here)]
@@ -53,7 +61,8 @@ class Router:
         self._shares: dict[tuple[str, str], Share] = {}
         self._found: dict[str, list[tuple[Session | Share, Subscription | None]]] = {}
         self._hoard = Hoard()
-        self._retained_bytes = 0
+        self._count: Counter[bool] = Counter()
+        self._bytes: Counter[bool] = Counter()
         self._owners: dict[str, str] = {}
         self._owned: Counter[str] = Counter()
         self._owned_bytes: Counter[str] = Counter()
@@ -76,7 +85,8 @@ class Router:
         for topic, payload, qos, expires, cell in kept.retained:
             message = Message(topic, payload, qos, True, expires, db.unpack(cell))
             self.retained.put(topic, message)
-            self._retained_bytes += message.size
+            self._count[is_desired(topic)] += 1
+            self._bytes[is_desired(topic)] += message.size
 
     def create(self, user: str, client_id: str) -> Session:
         """A fresh session in the place of any old one."""
@@ -129,6 +139,10 @@ class Router:
             self._storage.write(db.DROP_SUBSCRIPTION, session.number, pattern)
         return True
 
+    def roots(self, name: str) -> bool:
+        """Whether somebody has subscribed to a filter with this very first level."""
+        return self._tree.has_root(name)
+
     def wanted(self, topic: str) -> bool:
         """Whether anybody has subscribed to the topic."""
         return bool(self._who(topic))
@@ -144,7 +158,7 @@ class Router:
                 self._found[topic] = found
         return found
 
-    def plan(self, message: Message) -> list[tuple[Session, Delivery]]:
+    def plan(self, message: Message, may: May = _all_may) -> list[tuple[Session, Delivery]]:
         """Who gets the message: places are reserved and stored; `admit` each once they are durable. Retains it if asked."""
         if message.retain:
             self._retain(message)
@@ -154,11 +168,12 @@ class Router:
         merged: dict[Session, list[Subscription]] = {}
         for who, what in wanted:
             if isinstance(who, Share):
-                session, subscription = who.pick(message.topic)
+                session, subscription = who.pick(message.topic, may)
             else:
                 assert what is not None
                 session, subscription = who, what
-            if not (subscription.filter.no_local and message.origin is session) and _may_get(session, message.topic):
+            own = subscription.filter.no_local and message.origin is session
+            if not own and _may_get(session, message.topic) and may(session):
                 merged.setdefault(session, []).append(subscription)
         planned = []
         for session, subscriptions in merged.items():
@@ -247,11 +262,13 @@ class Router:
         old = self.retained.get(message.topic)
         size = message.size - (old.size if old is not None else 0)
         owner = _owner(message)
-        full = len(self.retained) >= self._limits.retained or (
-            bool(owner) and self._owned[owner] >= self._limits.retained // _SHARES
-        )
-        large = self._retained_bytes + size > self._limits.retained_bytes or (
-            bool(owner) and size > 0 and self._owned_bytes[owner] + size > self._limits.retained_bytes // _SHARES
+        ours = is_desired(message.topic)
+        limit, most = self._limits.retained, self._limits.retained_bytes
+        if ours:
+            limit, most = self._limits.desired, self._limits.desired_bytes
+        full = self._count[ours] >= limit or (bool(owner) and self._owned[owner] >= limit // _SHARES)
+        large = self._bytes[ours] + size > most or (
+            bool(owner) and size > 0 and self._owned_bytes[owner] + size > most // _SHARES
         )
         if (old is None and full) or large:
             self.dropped += 1
@@ -265,7 +282,8 @@ class Router:
             self._owners[message.topic] = owner
         self._owned_bytes[self._owners.get(message.topic, "")] += size
         self.retained.put(message.topic, message)
-        self._retained_bytes += size
+        self._count[ours] += old is None
+        self._bytes[ours] += size
         row = (message.topic, message.payload, message.qos, message.expires, db.pack(message.properties))
         self._storage.write(db.PUT_RETAINED, *row)
 
@@ -273,7 +291,8 @@ class Router:
         """Retain nothing there."""
         gone = self.retained.remove(topic)
         if gone is not None:
-            self._retained_bytes -= gone.size
+            self._count[is_desired(topic)] -= 1
+            self._bytes[is_desired(topic)] -= gone.size
             self._storage.write(db.DROP_RETAINED, topic)
             owner = self._owners.pop(topic, "")
             self._owned_bytes[owner] -= gone.size

@@ -153,6 +153,13 @@ class Broker:
         await self._server.wait_closed()
         await self.storage.close()
 
+    def hand_out(self, planned: list[tuple[Session, Delivery]]) -> None:
+        """Let planned deliveries go, once what absent clients are owed is durable."""
+        if _stored(planned):
+            self.storage.then(lambda: self._deliver(planned))
+        else:
+            self._deliver(planned)
+
     async def publish(self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False) -> None:
         """A message of the server's own; it does not pass `take`. Returns when what absent clients are owed is durable."""
         check_topic(topic)
@@ -278,7 +285,9 @@ class Broker:
 
     async def _judge(self, batch: list[Arrival]) -> None:
         """Look up the rights that are not in memory; the batch is then handed over before all that came after it."""
-        await self.rights.learn(arrival[3] for arrival in batch if arrival[4] is None)
+        unsure = [arrival for arrival in batch if arrival[4] is None]
+        answers = [topic for arrival in unsure if (topic := _response_topic(arrival[2])) is not None]
+        await self.rights.learn([*(arrival[3] for arrival in unsure), *answers])
         judged: list[Arrival] = []
         for arrival in batch:
             connection, session, packet, topic, reason, fresh = arrival
@@ -305,7 +314,8 @@ class Broker:
 
     async def _deal(self, batch: list[Arrival], before: asyncio.Task[None] | None) -> None:
         """Take a batch; then, after the batch before it, route and acknowledge it."""
-        messages = [_inbound(*arrival) for arrival in batch if arrival[4] is Reason.SUCCESS and arrival[5]]
+        rights = self.rights
+        messages = [_inbound(rights, *arrival) for arrival in batch if arrival[4] is Reason.SUCCESS and arrival[5]]
         try:
             if messages:
                 await self._take(messages)
@@ -411,10 +421,20 @@ def _weight(arrival: Arrival) -> int:
     return weight(arrival[3], arrival[2].payload, arrival[2].properties)
 
 
-def _inbound(_: Connection | None, session: Session, packet: Publish, topic: str, *rest: object) -> Inbound:
-    """The message as `take` gets it."""
+def _response_topic(packet: Publish) -> str | None:
+    """Where the client wants to be answered."""
+    return None if packet.properties is None else packet.properties.get("response_topic")
+
+
+def _inbound(
+    rights: Rights, _: Connection | None, session: Session, packet: Publish, topic: str, *rest: object
+) -> Inbound:
+    """The message as `take` gets it; without a response topic that the client may not subscribe to."""
     del rest
     properties = packet.properties or {}
+    answers = properties.get("response_topic")
+    if answers is not None and ("+" in answers or "#" in answers or not rights.subscribe(session.verdicts, answers)):
+        answers = None
     return Inbound(
         topic=topic,
         payload=packet.payload,
@@ -425,6 +445,6 @@ def _inbound(_: Connection | None, session: Session, packet: Publish, topic: str
         reach=session.verdicts.reach,
         client=session.client_id,
         origin=session.origin,
-        response_topic=properties.get("response_topic"),
+        response_topic=answers,
         correlation=properties.get("correlation_data"),
     )

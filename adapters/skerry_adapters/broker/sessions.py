@@ -23,20 +23,21 @@ _MIDS_AHEAD = 60_000
 class Limits(Struct, frozen=True, kw_only=True):
     """Bounds of the broker; each says what happens at it.
 
-    connections: more are refused with "quota exceeded" (3.1.1: "server unavailable").
-    packet_bytes: a larger packet ends the connection.
-    unacknowledged: messages of one connection that wait for `take`; beyond it nothing more is read from it.
-    waiting_bytes: the same for all connections together.
-    inflight: QoS > 0 messages on their way to one client (it may ask for fewer).
-    queued, queued_bytes: QoS > 0 messages kept for one session. When full, a connected client without a persistent
-      session is disconnected with "quota exceeded"; otherwise the new message is dropped for this session and counted.
-    queued_bytes_of_all: the same for all sessions together.
-    fleeting, fleeting_bytes: QoS 0 messages kept for one slow connected client; the oldest are dropped and counted.
-    retained, retained_bytes: beyond them a new topic's message is delivered, but not retained, and counted.
-    sessions: persistent sessions of absent clients; beyond it the longest absent is forgotten.
-    session_seconds: longest life of a session without connection; a client that asks for more is told.
-    subscriptions: topic filters of one session; more are refused with "quota exceeded".
-    connect_seconds: a CONNECT has to come within it.
+      connections: more are refused with "quota exceeded" (3.1.1: "server unavailable").
+      packet_bytes: a larger packet ends the connection.
+      unacknowledged: messages of one connection that wait for `take`; beyond it nothing more is read from it.
+      waiting_bytes: the same for all connections together.
+      inflight: QoS > 0 messages on their way to one client (it may ask for fewer).
+      queued, queued_bytes: QoS > 0 messages kept for one session. When full, a connected client without a persistent
+        session is disconnected with "quota exceeded"; otherwise the new message is dropped for this session and counted.
+      queued_bytes_of_all: the same for all sessions together.
+      fleeting, fleeting_bytes: QoS 0 messages kept for one slow connected client; the oldest are dropped and counted.
+      retained, retained_bytes: beyond them a new topic's message is delivered, but not retained, and counted.
+    desired, desired_bytes: the same for the desired state of devices, which the server retains.
+      sessions: persistent sessions of absent clients; beyond it the longest absent is forgotten.
+      session_seconds: longest life of a session without connection; a client that asks for more is told.
+      subscriptions: topic filters of one session; more are refused with "quota exceeded".
+      connect_seconds: a CONNECT has to come within it.
     """
 
     connections: int = 10_000
@@ -51,6 +52,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     fleeting_bytes: int = 8_388_608
     retained: int = 10_000
     retained_bytes: int = 67_108_864
+    desired: int = 250_000
+    desired_bytes: int = 268_435_456
     sessions: int = 10_000
     session_seconds: int = 7 * 86_400
     subscriptions: int = 1_000

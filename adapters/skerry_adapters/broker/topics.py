@@ -58,6 +58,11 @@ def split_share(topic: str) -> tuple[str, str]:
     return "", topic
 
 
+def is_desired(topic: str) -> bool:
+    """Whether the server keeps the desired state of a device there."""
+    return topic.startswith("device/") and topic.endswith("/desired") and topic.count("/") == 3
+
+
 class _Node(Generic[What]):
     """One level of a tree."""
 
@@ -86,6 +91,10 @@ class FilterTree(Generic[Who, What]):
         if node.held is None:
             node.held = {}
         node.held[who] = what
+
+    def has_root(self, name: str) -> bool:
+        """Whether some filter begins with this level."""
+        return name in self._root.children
 
     def remove(self, pattern: str, who: Who) -> None:
         """`who` holds the filter no more; empty branches go."""
