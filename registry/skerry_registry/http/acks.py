@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from skerry.acks import PERSISTED as PERSISTED  # noqa: PLC0414
-from skerry.acks import SEARCH as SEARCH  # noqa: PLC0414
-from skerry.acks import combined, shown, statuses
+from skerry.acks import PERSISTED, combined, shown, statuses
 from skerry_registry.http.answer import VERSION, Answer, of_json, of_response
-from skerry_registry.http.errors import CommandTimeout
+from skerry_registry.lateness import CommandTimeout
 from skerry_registry.live.gathering import gather
-from skerry_registry.live.wishes import TIMEOUT as TIMEOUT  # noqa: PLC0414
 
 if TYPE_CHECKING:
     from skerry.protocol import Ack

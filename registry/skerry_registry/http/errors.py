@@ -7,6 +7,7 @@ from skerry.errors import SkerryError
 from skerry_registry.identities.refusals import AuthenticationFailed as AuthenticationFailed  # noqa: PLC0414 - it is one of the edge's too
 from skerry_registry.lateness import CommandTimeout as CommandTimeout  # noqa: PLC0414 - it is one of the edge's too
 from skerry_registry.live.acks import AcknowledgementTimeout as AcknowledgementTimeout  # noqa: PLC0414 - likewise
+from skerry_registry.live.wishes import AnswerNotWanted as AnswerNotWanted  # noqa: PLC0414 - likewise
 
 
 class DuplicateHeader(SkerryError):
@@ -135,12 +136,3 @@ class ThingNotCreatableLive(SkerryError):
     status = 405
     message = "A thing cannot be created on the live channel."
     description = "Leave the parameter channel out, or set it to twin."
-
-
-class AnswerNotWanted(SkerryError):
-    """A question whose answer is not wanted."""
-
-    code = "command.headers.invalid"
-    status = 400
-    message = "A read cannot have response-required=false: its answer is all there is to it."
-    description = "Leave response-required out, or set it to true."

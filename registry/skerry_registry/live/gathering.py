@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from skerry.acks import OURS, PERSISTED, SEARCH, combined, shown
 from skerry.protocol import Ack, ack_envelope
-from skerry_registry.http.errors import CommandTimeout
+from skerry_registry.lateness import CommandTimeout
 
 if TYPE_CHECKING:
     from typing import Any

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - errors are rows of a table
 """What a caller wants to be told of his command: in which time, by whom acknowledged, answered or not (ditto.md 1.6)."""
 
 from __future__ import annotations
@@ -7,11 +8,20 @@ from typing import NamedTuple
 
 from skerry import headers
 from skerry.acks import LIVE
+from skerry.errors import SkerryError
 from skerry.headers import HeaderInvalid
-from skerry_registry.http.errors import AnswerNotWanted
 
 TIMEOUT = 10.0
 ASKING = ("timeout", "response-required", "requested-acks")
+
+
+class AnswerNotWanted(SkerryError):
+    """A question whose answer is not wanted."""
+
+    code = "command.headers.invalid"
+    status = 400
+    message = "A read cannot have response-required=false: its answer is all there is to it."
+    description = "Leave response-required out, or set it to true."
 
 
 class Wish(NamedTuple):
