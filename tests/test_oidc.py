@@ -32,7 +32,7 @@ from skerry_registry.identities.refusals import (
     KeysUnavailable,
 )
 from skerry_registry.settings import Settings
-from skerry_registry.users import TooManyLogins, Users
+from skerry_registry.users import TooManyRequests, Users
 
 NOW = 1_800_000_000
 GOOD: dict[str, Any] = {"iat": NOW, "nbf": NOW, "exp": NOW + 3600}
@@ -419,10 +419,10 @@ async def test_a_flood_of_bad_tokens_is_slowed_and_a_known_one_goes_on(login: Is
                 await identities.identify({"authorization": f"Bearer e30.e30.{number}"}, None, "10.0.0.1")
             except SkerryError as error:
                 refusals.append(type(error))
-                if isinstance(error, TooManyLogins):
+                if isinstance(error, TooManyRequests):
                     break
         assert refusals[:199] == [JsonFieldMissing] * 199
-        assert refusals[-1] is TooManyLogins
+        assert refusals[-1] is TooManyRequests
         assert await identities.identify(good, None, "10.0.0.1")
         other = {"authorization": f"Bearer {login.token({**GOOD, 'sub': 'user3'})}"}
         assert await identities.identify(other, None, "10.0.0.2")

@@ -11,7 +11,7 @@ from skerry_registry.users import (
     FAILURES_OF_MANY,
     WAITING_OF_ADDRESS,
     PasswordInvalid,
-    TooManyLogins,
+    TooManyRequests,
     UserNameInvalid,
     UserNotFound,
     Users,
@@ -134,7 +134,7 @@ async def test_many_logins_at_once_are_verified_once(users: Users):
 async def test_failures_are_throttled_by_name_and_address_and_spare_others(users: Users):
     for number in range(FAILURES_ALLOWED):
         assert await subjects(users, "ditto", f"wrong{number}", "10.0.0.1") is None
-    with pytest.raises(TooManyLogins):
+    with pytest.raises(TooManyRequests):
         await users.verify("ditto", "secret", "10.0.0.1")
     assert await subjects(users, "ditto", "secret", "10.0.0.2")
 
@@ -152,7 +152,7 @@ async def test_the_loop_runs_on_while_passwords_are_verified(users: Users):
 async def test_a_flood_of_logins_is_refused_beyond_a_bound(users: Users):
     logins = [asyncio.create_task(users.verify(f"user{number}", "wrong")) for number in range(100)]
     answers = await asyncio.gather(*logins, return_exceptions=True)
-    refused = [answer for answer in answers if isinstance(answer, TooManyLogins)]
+    refused = [answer for answer in answers if isinstance(answer, TooManyRequests)]
     assert len(refused) == 36
 
 
@@ -161,7 +161,7 @@ async def test_one_address_cannot_take_all_the_room_for_logins(users: Users):
     await asyncio.sleep(0)
     assert (await users.verify("ditto", "secret", "10.0.0.2")) is not None
     answers = await asyncio.gather(*flood, return_exceptions=True)
-    assert sum(isinstance(answer, TooManyLogins) for answer in answers) == 200 - WAITING_OF_ADDRESS
+    assert sum(isinstance(answer, TooManyRequests) for answer in answers) == 200 - WAITING_OF_ADDRESS
 
 
 async def test_a_name_longer_than_any_user_has_costs_no_verification(users: Users):
@@ -179,7 +179,7 @@ async def test_the_rightful_user_goes_on_while_his_name_is_guessed_from_his_own_
     assert await users.verify("ditto", "secret", "10.0.0.1") is not None
     for _ in range(FAILURES_ALLOWED):
         users.guess("ditto", "10.0.0.1")
-    with pytest.raises(TooManyLogins):
+    with pytest.raises(TooManyRequests):
         await users.verify("ditto", "guess", "10.0.0.1")
     assert await users.verify("ditto", "secret", "10.0.0.1") is not None
 
@@ -188,7 +188,7 @@ async def test_guesses_from_everywhere_spare_the_address_where_the_user_is_at_ho
     assert await users.verify("ditto", "secret", "10.0.0.1") is not None
     for number in range(FAILURES_OF_MANY):
         users.guess("ditto", f"10.1.0.{number}")
-    with pytest.raises(TooManyLogins) as refused:
+    with pytest.raises(TooManyRequests) as refused:
         await users.verify("ditto", "secret of another session", "10.2.0.1")
     assert refused.value.headers == {"retry-after": "1"}
     users.add("ditto", "changed")
@@ -202,9 +202,9 @@ async def test_guessing_elsewhere_is_throttled_though_the_user_is_about(users: U
     for number in range(FAILURES_ALLOWED):
         assert await subjects(users, "ditto", f"guess {number}", "elsewhere") is None
     for guess in ("one more", "secret"):
-        with pytest.raises(TooManyLogins):
+        with pytest.raises(TooManyRequests):
             await subjects(users, "ditto", guess, "elsewhere")
-    with pytest.raises(TooManyLogins):
+    with pytest.raises(TooManyRequests):
         users.known(alias, "elsewhere")
     assert users.known(alias, "home")
     assert await subjects(users, "ditto", "secret", "home")

@@ -27,7 +27,7 @@ from skerry_registry.identities.caller import DEVOPS, Caller
 from skerry_registry.identities.kept_file import Stamp, alone, replace, stamp_of
 from skerry_registry.identities.throttle import Throttle
 
-__all__ = ["DEVOPS", "Caller", "TooManyLogins", "User", "Users"]
+__all__ = ["DEVOPS", "Caller", "TooManyRequests", "User", "Users"]
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +80,12 @@ class UsersUnreadable(SkerryError):
     description = "Mend it, or make a new one with `skerry user add NAME`."
 
 
-class TooManyLogins(SkerryError):
-    """More failed logins than an honest user needs, or than the server verifies at a time."""
+class TooManyRequests(SkerryError):
+    """More of something than an honest client needs: failed logins, frames of a session."""
 
     code = "too.many.requests"
     status = 429
-    message = "Too many logins: {reason}."
+    message = "Too many requests: {reason}."
     description = "Wait a minute and check the user name and password."
 
 
@@ -179,7 +179,7 @@ class Users:
     ) -> Caller | None:
         """The caller if the password is the user's, else None; `known` under `alias` too.
 
-        Raises TooManyLogins after many failures, and (`bounded`) where too many others are being verified.
+        Raises TooManyRequests after many failures, and (`bounded`) where too many others are being verified.
         """
         self._look()
         if len(name) > LONGEST_NAME:
@@ -205,7 +205,7 @@ class Users:
         of_address = self._asking.get(address, 0)
         full = sum(self._asking.values()) >= WAITING_ALLOWED or (bool(address) and of_address >= WAITING_OF_ADDRESS)
         if bounded and full:
-            raise TooManyLogins(reason="too many are being verified at this moment")
+            raise TooManyRequests(reason="too many logins are being verified at this moment")
         tries = self.guess(name, address)
         task = asyncio.create_task(self._verify(key, name, password, bounded=bounded), name=f"verify {name}")
         self._pending[key] = task
@@ -231,7 +231,7 @@ class Users:
         return hashlib.blake2b(secret, key=self._key, digest_size=16).digest()
 
     def known(self, key: bytes, address: str = "") -> Caller | None:
-        """The caller remembered under an alias, if the file has not changed since. Raises TooManyLogins."""
+        """The caller remembered under an alias, if the file has not changed since. Raises TooManyRequests."""
         self._look()
         caller = self._verified.get(key)
         if caller is not None:
@@ -241,13 +241,15 @@ class Users:
     def let_in(self, name: str, address: str) -> None:
         """A right password that need not be verified: where it never came from it waits as a guess would.
 
-        Or guessing would cost nothing as long as the rightful user is about. Raises TooManyLogins.
+        Or guessing would cost nothing as long as the rightful user is about. Raises TooManyRequests.
         """
         if (name, address) in self._homes:
             return
         for throttle, key in ((self._guesses, (name, address)), (self._strange, ("address", address))):
             if not throttle.take(key):
-                raise TooManyLogins(reason="too many failed just now", headers={"retry-after": str(throttle.patience)})
+                raise TooManyRequests(
+                    reason="too many logins failed just now", headers={"retry-after": str(throttle.patience)}
+                )
             throttle.give_back(key)
         keep(self._homes, (name, address), None, KNOWN_ADDRESSES)
 
@@ -275,7 +277,7 @@ class Users:
             return False
 
     def guess(self, name: str, address: str) -> list[tuple[Throttle, Hashable]]:
-        """Take a try at a password; what was taken, for `no_guess`. Raises TooManyLogins."""
+        """Take a try at a password; what was taken, for `no_guess`. Raises TooManyRequests."""
         wanted: list[tuple[Throttle, Hashable]] = [(self._guesses, (name, address))]
         if (name, address) not in self._homes:
             wanted += [(self._strange, ("name", name)), (self._strange, ("address", address))]
@@ -284,7 +286,7 @@ class Users:
             if not throttle.take(key):
                 self.no_guess(taken)
                 wait = str(throttle.patience)
-                raise TooManyLogins(reason="too many failed just now", headers={"retry-after": wait})
+                raise TooManyRequests(reason="too many logins failed just now", headers={"retry-after": wait})
             taken.append((throttle, key))
         return taken
 

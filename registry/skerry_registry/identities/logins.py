@@ -22,7 +22,7 @@ from skerry_registry.identities.refusals import AuthenticationFailed, KeysUnavai
 from skerry_registry.identities.throttle import Throttle
 from skerry_registry.identities.tokens import ApiTokens
 from skerry_registry.settings import Settings, tokens_path
-from skerry_registry.users import TooManyLogins, Users
+from skerry_registry.users import TooManyRequests, Users
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Identities:
         """Who asks, by lower-case headers; None for nobody.
 
         `query`: the parameters, where a token may come in one (`access_token`: the WebSocket's upgrade, for browsers cannot
-        set its headers). Raises what `Jwts.verify` does, AuthenticationFailed for a token that is not in force, TooManyLogins.
+        set its headers). Raises what `Jwts.verify` does, AuthenticationFailed for a token that is not in force, TooManyRequests.
         """
         if self._trust and (trusted := headers.get(PRE_AUTHENTICATED)):
             subjects = tuple(subject.strip() for subject in trusted.split(",") if subject.strip())
@@ -173,7 +173,7 @@ class Identities:
         before = self.users.entry(name)
         try:
             verified = await self.users.verify(name, password, address, bounded=False)
-        except TooManyLogins as error:
+        except TooManyRequests as error:
             log.warning("login refused", extra={"user": name, "reason": error.facts["reason"]})
             return None
         return None if verified is None else Session(verified, lambda: self.users.entry(name) == before)
@@ -186,7 +186,7 @@ class Identities:
             return caller
         new = key not in self._refused
         if new and not self._garbage.take(address):
-            raise TooManyLogins(reason="too many tokens were no good", headers={"retry-after": "1"})
+            raise TooManyRequests(reason="too many tokens were no good", headers={"retry-after": "1"})
         try:
             caller = await self.jwts.verify(token)
         except KeysUnavailable:  # which says nothing of the token
