@@ -200,7 +200,7 @@ def checked(thing_id: str, path: Path, value: Json | UnsetType, *, merging: bool
     Raises a row of status 400 that says what is wrong.
     """
     if value is UNSET:
-        raise values.JsonFormatInvalid
+        raise values.JsonFormatInvalid(problem=values.NO_BODY)
     if len(path) >= values.DEPTH_LIMIT:
         raise values.JsonInvalid(at="/", problem=f"the path is deeper than {values.DEPTH_LIMIT} levels")
     for segment in path:

@@ -31,12 +31,15 @@ class JsonInvalid(SkerryError):
 
 
 class JsonFormatInvalid(SkerryError):
-    """A body is asked for and there is none."""
+    """A text that has not the form which is asked for: mostly a body that is not there."""
 
     code = "json.format.invalid"
     status = 400
-    message = "The request has no JSON body."
+    message = "{problem}."
     description = "Send a JSON value; a text needs its quotes."
+
+
+NO_BODY = "The request has no JSON body"
 
 
 class JsonFieldMissing(SkerryError):
@@ -62,7 +65,7 @@ class JsonKeyInvalid(SkerryError):
 def decode(body: bytes | str) -> Json:
     """The value of a JSON text. Raises JsonFormatInvalid for an empty one, JsonInvalid for what is no strict JSON."""
     if not body or body.isspace():
-        raise JsonFormatInvalid
+        raise JsonFormatInvalid(problem=NO_BODY)
     try:
         return msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError) as error:

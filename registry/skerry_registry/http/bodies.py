@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from skerry.signals import Json
-from skerry.values import DEPTH_LIMIT, JsonFormatInvalid, JsonInvalid
+from skerry.values import DEPTH_LIMIT, NO_BODY, JsonFormatInvalid, JsonInvalid
 from skerry_registry.http.errors import MediaTypeUnsupported
 
 JSON_TYPES = ("application/json",)
@@ -23,7 +23,7 @@ _decode = msgspec.json.Decoder().decode
 def decode(body: bytes) -> Json:
     """Decode a body. Raises JsonFormatInvalid for an empty one, JsonInvalid with line and column for a broken one."""
     if not body or body.isspace():
-        raise JsonFormatInvalid
+        raise JsonFormatInvalid(problem=NO_BODY)
     try:
         return _decode(body)
     except UnicodeDecodeError as error:

@@ -73,7 +73,7 @@ class Edge:
         self._measure = measure
         self._origins = {origin.strip() for origin in cors_origins.split(",") if origin.strip()}
         self._room = Room()
-        self._running: set[asyncio.Task[Any] | None] = set()
+        self._running: dict[asyncio.Task[Any] | None, Request] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -82,8 +82,7 @@ class Edge:
             return
         began = perf_counter()
         task = asyncio.current_task()
-        self._running.add(task)
-        request = Request(scope, receive, self._room)
+        request = self._running[task] = Request(scope, receive, self._room)
         reply = Reply(send, silent=request.method == "HEAD")
         if reply.silent:
             request.method = scope["method"] = "GET"
@@ -94,15 +93,18 @@ class Edge:
             if not reply.status:
                 await answer_in(of_error(SkerryError()), request, reply.send)
         finally:
-            self._running.discard(task)
-            seconds = perf_counter() - began
+            del self._running[task]
+            seconds = (request.begun or perf_counter()) - began
             self._measure(request, reply.status or GONE, seconds)
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("request answered", extra=_facts(request, reply.status, seconds))
 
     async def finish(self, seconds: float) -> None:
-        """Let the requests in flight end; cancel those that take longer (clients who never send their bodies)."""
+        """Let the requests in flight end; cancel streams, and those that take longer (clients who never send their bodies)."""
         running = {task for task in self._running if task is not None}
+        for task in running:
+            if self._running[task].begun is not None:
+                task.cancel()
         if running:
             _, late = await asyncio.wait(running, timeout=seconds)
             for task in late:
@@ -114,6 +116,8 @@ class Edge:
                 request.read_headers(scope["headers"])
             finally:
                 reply.headers = self._common(request)
+            if reply.silent:
+                request.ditto.pop("accept", None)  # a stream without its body would have no end
             if request.method == "OPTIONS":
                 await send_answer(self._preflight(request), reply.send)
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -73,6 +74,7 @@ EDGE_HEADERS = {
         "host",
         "idempotency-key",
         "if-modified-since",
+        "last-event-id",
         "origin",
         "transfer-encoding",
         "x-correlation-id",
@@ -124,9 +126,15 @@ class Room:
 
 
 class Request:
-    """A request taken apart once. `ditto`: headers for the registry, `edge`: headers for us, `query`: the other parameters, `given`: all as they came."""
+    """A request taken apart once.
+
+    `ditto`: headers for the registry, `edge`: headers for us, `query`: the other parameters, `given`: all as they came. `begun`:
+    when an answer began that goes on until somebody ends it, by the performance counter; `abort`: ends its connection at once.
+    """
 
     __slots__ = (
+        "abort",
+        "begun",
         "body_done",
         "caller",
         "client",
@@ -160,6 +168,8 @@ class Request:
         self.caller: Caller | None = None
         self.reach: Reach | None = None
         self.body_done = False
+        self.begun: float | None = None
+        self.abort: Callable[[], None] | None = None
         self.route = "other"
 
     def read_headers(self, raw: Any) -> None:

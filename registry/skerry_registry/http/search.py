@@ -22,7 +22,6 @@ from skerry_registry.http.door import Door
 from skerry_registry.http.errors import (
     MediaTypeUnsupported,
     MethodNotAllowed,
-    NotProvided,
     RouteNotFound,
     SearchOptionInvalid,
     ThingsTooLarge,
@@ -103,8 +102,6 @@ class Searching:
             raise MethodNotAllowed(
                 method=request.method, path=request.path.decode("latin-1"), allow=allow, headers={"allow": allow}
             )
-        if request.ditto.get("accept", "").startswith("text/event-stream"):
-            raise NotProvided(what="Server-sent events")
         if tail == b"/aggregate":
             return await self._aggregate(request)
         if request.method == "POST":
@@ -128,12 +125,13 @@ class Searching:
         return await self._search.count(asked.subjects, predicate, namespaces=namespaces)
 
     async def walk(self, asked: Asked, after: After | None) -> tuple[list[str], After | None]:
-        """The ids of a page behind a place, by ascending id, and the place of the next page."""
+        """The ids of a page behind a place, and the place of the next page."""
         namespaces = await self._within(asked.namespaces, asked.reach)
         page = await self._search.find(
             asked.subjects,
             self.predicate(asked.filters),
             namespaces=namespaces,
+            sort=order(asked.option.sort) if asked.option.sort else (),
             after=after,
             size=asked.option.size,
         )
@@ -273,10 +271,22 @@ async def retrieved(  # noqa: PLR0917 - who asks for what, and how
 
     `whole` says which of them he may read all of: without a selector these are taken as they lie on the disk.
     """
+    return [thing for _, thing in await shown(door, ids, subjects, selector, correlation, whole)]
+
+
+async def shown(  # noqa: PLR0917 - as `retrieved`
+    door: Door,
+    ids: Sequence[str],
+    subjects: tuple[str, ...],
+    selector: str | None,
+    correlation: str,
+    whole: Callable[[str], bool] | None = None,
+) -> list[tuple[str, Raw]]:
+    """As `retrieved`, each with its id."""
     headers = {"correlation-id": correlation}
     if selector is not None:
         headers["fields"] = selector
-    found: list[Raw] = []
+    found: list[tuple[str, Raw]] = []
     size = 0
     for start in range(0, len(ids), TURN):
         if start:
@@ -294,7 +304,7 @@ async def retrieved(  # noqa: PLR0917 - who asks for what, and how
                 size += len(text)
                 if size > ANSWER_MAX:
                     raise ThingsTooLarge(limit=ANSWER_MAX)
-                found.append(Raw(text))
+                found.append((id_, Raw(text)))
     return found
 
 

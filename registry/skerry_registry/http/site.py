@@ -26,6 +26,7 @@ from skerry_registry.http.devops import Devops
 from skerry_registry.http.edge import Edge, Refused, answer_in
 from skerry_registry.http.errors import MethodNotAllowed, RequestInvalid, RouteNotFound
 from skerry_registry.http.exchange import Exchange
+from skerry_registry.http.feed import Feed
 from skerry_registry.http.inside import Inside
 from skerry_registry.http.operations import Gauge, Health, Measures, operations
 from skerry_registry.http.pages import pages
@@ -36,12 +37,16 @@ from skerry_registry.http.request import ClientGone, Request
 from skerry_registry.http.routes import allowed
 from skerry_registry.http.search import Searching
 from skerry_registry.http.selection import Selection
+from skerry_registry.http.sse import Heart, is_asked, still_holds
+from skerry_registry.http.sse_search import SearchEvents
+from skerry_registry.http.sse_things import ThingEvents
 from skerry_registry.http.status import status_routes
 from skerry_registry.http.things import Things
 from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.namespaces import NamespaceRules
 from skerry_registry.identities.refusals import NamespaceNotAccessible
 from skerry_registry.inquiries import Holders, Inquiries
+from skerry_registry.live.persisted import Persisted
 from skerry_registry.live.streams import Streams
 from skerry_registry.policy_list import PolicyList
 from skerry_registry.reasons import Reasons
@@ -91,10 +96,14 @@ def create_http(
     }
     policies = Policies(exchange, new_id, questions, integration_subject=settings.token_integration_subject)
     mount = partial(_mount, refused=refused)
-    mounts = [mount("/api/2/things", things.answer), mount("/api/2/policies", policies.answer)]
+    heart, holds = Heart(), partial(still_holds, identities)
+    events = ThingEvents(door, streams, Persisted(door), holds, heart)
+    results = SearchEvents(exchange, searching, holds, heart, per_second=settings.sse_search_results_per_second)
+    mounts = [mount("/api/2/things", things.answer, stream=events.serve), mount("/api/2/policies", policies.answer)]
     mounts.append(mount("/api/2/checkPermissions", permissions.check))
     mounts.append(mount("/api/2/cloudevents", CloudEvents(exchange).answer))
-    mounts.append(mount("/api/2/search/things", searching.answer))
+    mounts.append(mount("/api/2/search/things", searching.answer, stream=results.serve))
+    mounts.append(mount("/api/2/feed", Feed(streams.changes, door.clock).answer))
     if audit is not None:
         mounts.append(mount("/api/2/audit", audit))
     if inside is not None:
@@ -126,16 +135,22 @@ def create_http(
     return app
 
 
-def _mount(path: str, answer: Answering, *, refused: Refused | None) -> Any:
+def _mount(path: str, answer: Answering, *, refused: Refused | None, stream: Serving | None = None) -> Any:
     """Everything below the path goes to one function, which reads the raw path itself.
 
-    `refused` is told where the operator's rules, which no policy knows of, keep the caller from what its answer would touch.
+    `stream` serves those who ask for server-sent events. `refused` is told where the operator's rules, which no policy knows of,
+    keep the caller from what its answer would touch.
     """
 
     @asgi(path, is_mount=True, copy_scope=False)
     async def mount(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - Litestar's signature
         request: Request = scope["skerry"]  # type: ignore[typeddict-item]
         try:
+            if stream is not None and is_asked(request):
+                extensions: dict[str, Any] = scope.get("extensions") or {}
+                request.abort = extensions.get("skerry.abort")
+                await stream(request, send)
+                return
             found = await answer(request)
         except SkerryError as error:
             if refused is not None and isinstance(error, NamespaceNotAccessible):

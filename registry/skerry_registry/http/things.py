@@ -56,8 +56,6 @@ class Things:
         spot, method = self._spots.named(request), request.method
         ditto = request.ditto
         accept = ditto.get("accept", "")
-        if accept.startswith("text/event-stream"):
-            raise NotProvided(what="Server-sent events")
         if accept.startswith("application/td+json"):
             raise NotProvided(what="Thing Descriptions")
         if not spot.id:

@@ -134,9 +134,9 @@ def _stand(value: Json, *, greatest: bool) -> tuple[int, Json]:
     return (ABSENT, 0) if value is None else (THING, 0)
 
 
-def stand(value: Json) -> tuple[int, Json]:
-    """Where a value stands among others of all types."""
-    return _stand(value, greatest=False)
+def stand(value: Json, *, greatest: bool = False) -> tuple[int, Json]:
+    """Where a value stands among others of all types; an array where its least (or greatest) element would."""
+    return _stand(value, greatest=greatest)
 
 
 def behind(
