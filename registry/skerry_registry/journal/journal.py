@@ -25,6 +25,18 @@ class EventsForgotten(SkerryError):
     extras = ("after", "oldest")
 
 
+class EventsUnknown(SkerryError):
+    """A follower says it has seen events that there never were: of another journal, or of one that was put back since."""
+
+    code = "journal.events.unknown"
+    status = 410
+    message = "The journal ends with number {last}; there is no event {after} yet."
+    description = (
+        "Start over from the current state: the number is of another journal, or this one was restored from a backup."
+    )
+    extras = ("after", "last")
+
+
 class Journal:
     """The events of one store: numbered without gaps, shown to followers only once they are durable."""
 
@@ -84,16 +96,29 @@ class Journal:
                 finally:
                     self._waiting.discard(waiter)
                 continue
-            events = await self._page(after, page)
+            events = await self.read(after, page)
+            if not events or events[0].number != after + 1:
+                raise EventsForgotten(after=after, oldest=await self._store.oldest())
             after = events[-1].number
             yield events
 
-    async def _page(self, after: int, page: int) -> list[Event]:
-        """The next events after a number below `last`: from memory when they are there, else from the store."""
+    async def read(self, after: int, limit: int) -> list[Event]:
+        """What is kept of the `limit` events that come after a number: from memory when they are there, else from the store."""
         start = len(self._recent) - (self.last - after)
         if start >= 0:
-            return self._recent[start : start + page]
-        events = await self._store.read(after, min(page, self.last - after))
-        if not events or events[0].number != after + 1:
-            raise EventsForgotten(after=after, oldest=await self._store.oldest())
+            return self._recent[start : start + limit]
+        events = await self._store.read(after, min(limit, self.last - after))
+        while events and events[-1].number > after + limit:
+            events.pop()
         return events
+
+    async def check(self, after: int) -> None:
+        """Raise EventsForgotten unless all events after a number are kept (0: all that are), EventsUnknown for one to come."""
+        if after > self.last:
+            raise EventsUnknown(after=after, last=self.last)
+        if 0 < after < self.last and after + 1 < (oldest := await self._store.oldest()):
+            raise EventsForgotten(after=after, oldest=oldest)
+
+    async def beginning(self) -> int:
+        """The number after which the kept events begin."""
+        return await self._store.oldest() - 1

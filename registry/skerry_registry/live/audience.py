@@ -94,6 +94,26 @@ def touches(event: Event, path: Path) -> bool:
     return True
 
 
+class Reader:
+    """One who reads changes from the journal."""
+
+    __slots__ = ("question", "wanted")
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.question = Question(wanted)
+
+    def concerns(self, event: Event) -> bool:
+        """Whether the event's thing is wanted and within reach, and the path touched."""
+        wanted, namespace = self.wanted, event.id.partition(":")[0]
+        return (
+            (not wanted.ids or event.id in wanted.ids)
+            and (not wanted.namespaces or namespace in wanted.namespaces)
+            and (wanted.reach is None or wanted.reach.covers("thing", namespace))
+            and (not wanted.path or touches(event, wanted.path))
+        )
+
+
 class Member:
     """One subscriber. `after`: it has been told of everything up to that number."""
 

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import UNSET
 
-from skerry_registry.live.audience import Audiences, Member, Take, Wanted
+from skerry_registry.live.audience import Audiences, Member, Reader, Take, Wanted
+from skerry_registry.live.backlog import TOGETHER, Backlog
 from skerry_registry.live.views import Told, is_told
 from skerry_registry.ports import StoreUnavailable
 from skerry_registry.runs import Lacking
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from skerry.signals import Event, Held
     from skerry_registry.heads import Commit
     from skerry_registry.live.acks import Acks
@@ -28,6 +31,8 @@ __all__ = ["Changes", "Room", "Take", "Told", "Wanted"]
 
 PATIENCE = 1.0
 """Seconds until the store is asked again for policies that it could not give."""
+EVENTS_MAX = 20_000
+"""Events that are looked through in one reading, whatever is found."""
 Room: TypeAlias = Callable[[], Awaitable[None]]
 """Returns when the subscriber can take more."""
 
@@ -40,6 +45,7 @@ class Changes:
         self._registry = registry
         self._acks = acks
         self._audiences = Audiences(registry.rights, registry.clock)
+        self._backlog = Backlog(registry)
         self._behind: deque[tuple[Event, Held]] = deque()
         self._catching_up: asyncio.Task[None] | None = None
         registry.on_settled(self.settled)
@@ -54,17 +60,76 @@ class Changes:
     async def resume(self, wanted: Wanted, after: int, take: Take, room: Room, *, session: str = "") -> Leave:
         """First tell what came after that number, a page at a time whenever there is `room`, then subscribe; no gap, no double.
 
-        Raises EventsForgotten when the journal does not reach back that far.
+        0: all that the journal has. What is told from the journal is told by the rights of the moment, and with the extra
+        fields of the moment. Raises EventsForgotten, EventsUnknown, before anything is told if that is so from the start.
         """
-        raise NotImplementedError
+        await self.check(after)
+        journal = self._registry.journal
+        after = after or await journal.beginning()
+        reader = Reader(wanted)
+        while after < journal.last:
+            events = await self._backlog.after(after)
+            for start in range(0, len(events), TOGETHER):
+                await room()
+                some = events[start : start + TOGETHER]
+                for told in await self._answers(reader, some):
+                    if not (session and told.event.by is not None and told.event.by.origin == session):
+                        take(told)
+                after = some[-1].number
+                await asyncio.sleep(0)
+        return self._audiences.join(wanted, Member(take, session, after))
 
     async def read(self, wanted: Wanted, after: int, limit: int) -> tuple[list[Told], int]:
-        """At most `limit` changes after that number, and from which number to go on. Raises EventsForgotten."""
-        raise NotImplementedError
+        """At most `limit` changes after that number (0: from the first that is kept), and from which number to go on.
 
-    async def wait(self, wanted: Wanted, after: int, seconds: float) -> None:
-        """Return when there may be a change after that number, or the time is up."""
-        raise NotImplementedError
+        Fewer come at the end, or when many events were looked through. Raises EventsForgotten, EventsUnknown.
+        """
+        await self.check(after)
+        journal = self._registry.journal
+        after = after or await journal.beginning()
+        reader = Reader(wanted)
+        found: list[Told] = []
+        looked = 0
+        while looked < EVENTS_MAX and after < journal.last:
+            events = await self._backlog.after(after)
+            for start in range(0, len(events), TOGETHER):
+                some = events[start : start + TOGETHER]
+                for told in await self._answers(reader, some):
+                    found.append(told)
+                    if len(found) == limit:
+                        return found, told.number
+                after = some[-1].number
+                looked += len(some)
+                await asyncio.sleep(0)
+        return found, after
+
+    async def wait(self, wanted: Wanted, after: int, seconds: float) -> int:
+        """From which number to read on once there may be a change after that one, or the time is up."""
+        if self.told > after:
+            return after
+        changed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def take(told: Told) -> None:
+            if not changed.done():
+                changed.set_result(told.number - 1)
+
+        leave = self._audiences.join(wanted, Member(take, "", after))
+        try:
+            async with asyncio.timeout(seconds):
+                return await changed
+        except TimeoutError:
+            return max(after, self.told)
+        finally:
+            leave()
+
+    async def check(self, after: int) -> None:
+        """Raise EventsForgotten or EventsUnknown unless it can be told what came after that number."""
+        await self._registry.journal.check(after)
+
+    @property
+    def told(self) -> int:
+        """The number up to which everything has been told to those who listen."""
+        return self._behind[0][0].number - 1 if self._behind else self._registry.journal.last
 
     def settled(self, commit: Commit) -> None:
         """Tell what a commit has changed, to all who may know."""
@@ -84,6 +149,15 @@ class Changes:
             except Lacking:
                 self._behind.append((event, after))
                 self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+
+    async def _answers(self, reader: Reader, events: Sequence[Event]) -> list[Told]:
+        """What of some events a reader is told."""
+        found: list[Told] = []
+        for event, held, permits in await self._backlog.readable(events, reader.wanted.subjects, reader.concerns):
+            told = reader.question.answer(event, held, permits, event.timestamp)
+            if told is not None:
+                found.append(told)
+        return found
 
     async def _catch_up(self) -> None:
         """Tell what had to wait for policies that were not in memory, in order."""
