@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from skerry_registry.http.audit import AUDIT_ROUTES
+from skerry_registry.http.feed import FEED_ROUTES
 from skerry_registry.http.operation_routes import OPERATION_ROUTES
 from skerry_registry.http.policy_routes import POLICY_ROUTES
 from skerry_registry.http.route import Route
@@ -192,6 +193,7 @@ ROUTES: tuple[Route, ...] = (
         login="nobody",
     ),
     *AUDIT_ROUTES,
+    *FEED_ROUTES,
     *OPERATION_ROUTES,
     Route(method="GET", path="/metrics", summary="Measures for Prometheus", tag="Operations", login="devops"),
     Route(
