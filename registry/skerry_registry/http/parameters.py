@@ -171,6 +171,7 @@ STATUSES: dict[int, str] = {
     405: "Not possible there.",
     408: "Not done in time.",
     409: "Something else refers to it.",
+    410: "What comes after that number is no longer kept, or was never there: start over from what is there now.",
     412: "A precondition does not hold.",
     413: "Too large.",
     414: "The path and query are too long.",
