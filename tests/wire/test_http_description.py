@@ -13,6 +13,7 @@ from skerry_registry.http.openapi import document
 from skerry_registry.http.parameters import PARAMETERS, SCHEMAS
 from skerry_registry.http.routes import ROUTES, allowed
 from skerry_registry.identities.logins import Identities
+from skerry_registry.live.streams import Streams
 from skerry_registry.registry import Registry
 from skerry_registry.settings import Settings
 from skerry_registry.stores.memory import MemoryStore
@@ -38,8 +39,9 @@ async def nothing(request: object) -> None:
 
 
 def application(tmp_path: Path) -> Litestar:
+    registry = Registry(MemoryStore(), int, str)
     return http.create_http(
-        None,
+        registry,
         Identities.of(Settings(data_dir=str(tmp_path)), Users(tmp_path / "none.json"), int),
         Settings(),
         new_id=lambda: "id",
@@ -48,9 +50,9 @@ def application(tmp_path: Path) -> Litestar:
         audit=nothing,
         progress=Progress(None, lambda: 0),
         search=None,
-        streams=None,
+        streams=Streams.of(registry),
         page_folder=PAGE,
-        inside=inside_of(Settings(), Registry(MemoryStore(), int, str), MemoryStore()),
+        inside=inside_of(Settings(), registry, MemoryStore()),
     )
 
 
