@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET, Struct, structs
 
+from skerry import times
 from skerry.parts import ThingNotAccessible
+from skerry.rql import instant
 from skerry.signals import Event, Held, Kind, Micros, Path
 from skerry_policies.enforcer import compile_permits
 from skerry_policies.parts import PolicyNotAccessible
@@ -42,6 +44,15 @@ class Span(Struct, frozen=True, kw_only=True):
     before: Micros | None = None
     path: Path = ()
     filter: Predicate | None = None
+
+
+def instant_of(text: str, now: Micros) -> Micros:
+    """The time in a text such as 2026-11-21T14:43:14Z, now or now-1h. Raises ValueError."""
+    found = instant.resolve(text, now) if text.startswith("now") else text
+    try:
+        return times.parse(found)  # type: ignore[arg-type] # what is no text is refused with the rest
+    except (TypeError, OverflowError) as error:
+        raise ValueError(text) from error
 
 
 class Persisted:
