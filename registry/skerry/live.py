@@ -49,7 +49,7 @@ class LiveSignal(Struct, frozen=True, kw_only=True):
     ("features", "f", "inbox", "messages", "ask"), a subject with slashes being several segments; of commands and events the part of the
     thing. `value`: as an envelope has it: JSON, text, or for content that is neither base64 text. `status`: of an answer, None in what
     asks. `headers`: lower-case names to text; the correlation id is always there. `raw`: a message's payload as it came over HTTP.
-    `revision`, `timestamp`: what somebody says of a live event.
+    `revision`, `timestamp`: what somebody says of a live event. `origin`: who sent it, as the server knows him; never told.
     """
 
     sort: Sort
@@ -64,6 +64,7 @@ class LiveSignal(Struct, frozen=True, kw_only=True):
     raw: bytes | None = None
     revision: int | None = None
     timestamp: str | None = None
+    origin: str = ""
 
     @property
     def action(self) -> str:
@@ -164,8 +165,8 @@ def write_path(signal: LiveSignal) -> str:
 def message_path(box: str, subject: str, feature: str | None = None) -> Path:
     """The path of a message to an inbox or from an outbox. Raises SubjectInvalid."""
     segments = subject.split("/")
-    if "" in segments:
-        raise SubjectInvalid(subject=subject, problem="it is empty, or one of its segments is")
+    if not any(segments):
+        raise SubjectInvalid(subject=subject, problem="there is nothing in it")
     if _CONTROLS.search(subject):
         raise SubjectInvalid(subject=_CONTROLS.sub("?", subject), problem="it has control characters")
     return (*(("features", feature) if feature is not None else ()), box, "messages", *segments)
@@ -174,6 +175,14 @@ def message_path(box: str, subject: str, feature: str | None = None) -> Path:
 def subject_of(path: Path) -> str:
     """The subject of the message that has this path."""
     return "/".join(path[4:] if path[0] == "features" else path[2:])
+
+
+def normal(value: Json, content_type: str) -> Json:
+    """A payload from an envelope as it is told on: text as text, what is neither text nor JSON as base64 (as Ditto has it)."""
+    if is_json(content_type):
+        return value
+    text = value if isinstance(value, str) else encode(value).decode()
+    return text if is_text(content_type) else base64.b64encode(_bytes_of(text.encode())).decode()
 
 
 def value_of(raw: bytes, content_type: str) -> Json:
@@ -196,12 +205,7 @@ def payload_of(signal: LiveSignal) -> bytes:
     if is_json(content_type):
         return encode(value)
     text = value.encode() if isinstance(value, str) else encode(value)
-    if is_text(content_type):
-        return text
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        return text
+    return text if is_text(content_type) else _bytes_of(text)
 
 
 def is_json(content_type: str) -> bool:
@@ -212,6 +216,14 @@ def is_json(content_type: str) -> bool:
 def is_text(content_type: str) -> bool:
     """Whether content of this type is text and no JSON."""
     return _TEXT.fullmatch(_media(content_type)) is not None
+
+
+def _bytes_of(text: bytes) -> bytes:
+    """What base64 text stands for; what is none stands for itself."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return text
 
 
 def _media(content_type: str) -> str:

@@ -45,6 +45,42 @@ class Reasons:
         if why is not None:
             error.facts["why"] = why
 
+    async def attach_to_message(
+        self,
+        error: SkerryError,
+        thing_id: str,
+        path: Path,
+        subjects: tuple[str, ...],
+        reach: Reach | None = None,
+    ) -> None:
+        """The same for a message to or from the thing, which takes WRITE at its path."""
+
+        def why() -> Explanation | None:
+            document = self._registry.held_now("thing", thing_id).document
+            if document is None:
+                return None
+            asking = Asking(self._registry, Asker(subjects, reach))
+            try:
+                whole = asking.policy(document["policyId"])
+            except PolicyNotAccessible:
+                return None
+            asked = Right(f"message:{pointer.write(path)}", "WRITE")
+            return explain.explain(
+                whole,
+                subjects,
+                asked,
+                asking.may_read,
+                namespace=split_id(thing_id)[0],
+                now=self._registry.clock(),
+            )
+
+        try:
+            found = await self._registry.known(why)
+        except SkerryError:
+            return
+        if found is not None:
+            error.facts["why"] = found
+
     def _why(self, command: Command, error: SkerryError, reach: Reach | None) -> Explanation | None:
         """The reason of a refusal; None where no policy refused, or the caller may not read the one that did."""
         asking = Asking(self._registry, Asker(command.subjects, reach))

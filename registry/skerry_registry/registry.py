@@ -118,6 +118,11 @@ class Registry:
         """Have every command told that a policy refuses, also where the answer hides that the entity is there."""
         self._refused.append(note)
 
+    def refuse(self, command: Command, error: SkerryError) -> None:
+        """Tell of a refusal that was found elsewhere: of a signal that changes nothing here."""
+        for note in self._refused:
+            note(command, error)
+
     async def __aenter__(self) -> Self:
         """Open the store, bring lagging snapshots up to date, start the background work."""
         await self._store.__aenter__()
