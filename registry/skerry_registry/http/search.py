@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
 from msgspec import Raw, Struct, structs
 
 from skerry import fields, things
 from skerry.errors import SkerryError
-from skerry.rql.parse import SIZE_LIMIT, RqlInvalid, parse
-from skerry.rql.predicate import And, Predicate
-from skerry.rql.predicate import fields as fields_of
+from skerry.rql.predicate import Predicate
 from skerry.signals import Command, Response
 from skerry_registry.http import aggregate
 from skerry_registry.http.answer import VERSION, Answer, encode, of_json
@@ -32,6 +30,7 @@ from skerry_registry.http.request import Request
 from skerry_registry.identities.namespaces import Reach
 from skerry_registry.search.query import After
 from skerry_registry.search.search import Search
+from skerry_registry.search.wishes import predicate_of, reached
 
 PREFIX = b"/api/2/search/things"
 FORM = "application/x-www-form-urlencoded"
@@ -42,8 +41,6 @@ TURN = 100
 ANSWER_MAX = 32_000_000
 """Bytes of things in one answer."""
 OFFSET_MAX = 1_000_000
-FIELDS_MAX = 50
-"""Fields that one search may look at: each takes memory for every thing there is."""
 ALL = ("GET", "POST")
 
 Given: TypeAlias = "list[tuple[str, str]]"
@@ -190,30 +187,11 @@ class Searching:
         return of_json(200, aggregate.shown(wanted, groups), [VERSION])
 
     async def _within(self, namespaces: tuple[str, ...] | None, reach: Reach | None) -> tuple[str, ...] | None:
-        """The namespaces as far as the operator's rules let the caller reach them."""
-        if reach is None:
-            return namespaces
-        if namespaces is None:
-            namespaces = tuple(await self._search.namespaces())
-        return tuple(name for name in namespaces if reach.covers("thing", name))
+        return await reached(self._search, namespaces, reach)
 
     def predicate(self, filters: Sequence[str]) -> Predicate | None:
         """What all filters say together. Raises RqlInvalid."""
-        now = self._door.clock() if filters else 0
-        length = sum(map(len, filters))
-        if length > SIZE_LIMIT:
-            _refuse(f"all filters together have {length} characters, {SIZE_LIMIT} are allowed")
-        terms = tuple(parse(text, now) for text in filters)
-        if not terms:
-            return None
-        predicate = terms[0] if len(terms) == 1 else And(terms)
-        if (count := len(fields_of(predicate))) > FIELDS_MAX:
-            _refuse(f"it looks at {count} fields, {FIELDS_MAX} are allowed")
-        return predicate
-
-
-def _refuse(problem: str) -> NoReturn:
-    raise RqlInvalid(position=1, problem=problem, near="▸ (all of it)", sound=True)
+        return predicate_of(filters, self._door.clock()) if filters else None
 
 
 _ROUTES = (b"", b"/count", b"/aggregate")
