@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+import logging
+from typing import TYPE_CHECKING, Any
+
+from skerry import headers
+from skerry.errors import SkerryError
+from skerry_registry.http.answer import of_error
+from skerry_registry.http.edge import challenge
+from skerry_registry.http.errors import ApiVersionNotSupported, AuthenticationFailed, RouteNotFound
+from skerry_registry.http.operations import Gauge
+from skerry_registry.http.request import Request
+from skerry_registry.identities.logins import ACCESS_TOKEN, PRE_AUTHENTICATED
+from skerry_registry.identities.namespaces import NamespaceRules, headers_of
+from skerry_registry.live.envelopes import Envelopes
+from skerry_registry.live.sender import Sender
+from skerry_registry.ws.session import Session
+from skerry_registry.ws.shared import Shared
+from skerry_registry.ws.wire import Refusal
 
 if TYPE_CHECKING:
-    from skerry.signals import NewId
+    from collections.abc import Callable
+
+    from skerry.signals import Command, NewId
+    from skerry_registry.identities.caller import Caller
     from skerry_registry.identities.logins import Identities
+    from skerry_registry.live.desired import Desired
     from skerry_registry.live.streams import Streams
     from skerry_registry.registry import Registry
     from skerry_registry.search.search import Search
     from skerry_registry.settings import Settings
-    from skerry_registry.ws.wire import Handshake, Listener, Refusal
+    from skerry_registry.ws.wire import Handshake, Listener
+
+log = logging.getLogger(__name__)
+
+PATH = b"/ws/2"
+VERSIONS = b"/ws/"
+_OWN = frozenset({"accept", "correlation-id", "declared-acks"})
+"""Headers of a handshake that say nothing about its commands."""
 
 
 class Sessions:
@@ -26,15 +54,134 @@ class Sessions:
         streams: Streams,
         search: Search,
         new_id: NewId,
+        desired: Desired | None = None,
+        refused: Callable[[Request, SkerryError], None] | None = None,
+        refused_command: Callable[[Command, SkerryError], None] | None = None,
     ) -> None:
-        """`streams`: what sessions subscribe to; `search`: answers their searches."""
-        self._registry = registry
+        """`streams`: what sessions subscribe to; `search`: answers their searches; `refused`: told of handshakes that come to nothing."""
         self._identities = identities
-        self._settings = settings
-        self._streams = streams
-        self._search = search
+        self._namespaces = NamespaceRules(settings.namespace_access, identities.clock)
+        self._origins = {origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()}
         self._new_id = new_id
+        self._refused = refused
+        self._run = new_id().partition("-")[0]
+        self._numbers = itertools.count(1)
+        self._shared = Shared(
+            registry,
+            identities=identities,
+            streams=streams,
+            envelopes=Envelopes(registry, streams, refused=refused_command),
+            search=search,
+            desired=desired,
+            frames_per_second=settings.ws_frames_per_second,
+        )
 
     async def open(self, handshake: Handshake) -> Listener | Refusal:
         """A session for somebody who is known, or why there is none."""
-        raise NotImplementedError
+        scope: Any = {
+            "method": "GET",
+            "raw_path": handshake.path,
+            "query_string": handshake.query_string,
+            "scheme": "http",
+            "client": (handshake.client, 0),
+        }
+        request = Request(scope, _nothing)
+        request.route = "ws"
+        try:
+            request.read_headers(handshake.headers)
+            _check_path(request.path)
+            request.caller = caller = await self._login(request)
+            if self._namespaces:
+                request.reach = self._namespaces.reach(caller, headers_of(handshake.headers))
+            return self._session(request, caller)
+        except SkerryError as error:
+            if self._refused is not None and error.status in {401, 403, 429} and _tried(request):
+                self._refused(request, error)
+            return self._refusal(error, request)
+        except Exception:
+            log.exception("handshake failed", extra={"correlation": request.ditto.get("correlation-id")})
+            return self._refusal(SkerryError(), request)
+
+    def gauges(self) -> list[Gauge]:
+        """What Prometheus reads."""
+        counts = self._shared.counts
+        return [
+            Gauge("ws_sessions", "WebSocket sessions that are open.", lambda: counts.sessions),
+            Gauge("ws_received", "Frames that WebSocket sessions have sent.", lambda: counts.received, "counter"),
+            Gauge("ws_sent", "Frames sent to WebSocket sessions.", lambda: counts.sent, "counter"),
+            Gauge("ws_slow", "WebSocket sessions ended because they read too slowly.", lambda: counts.slow, "counter"),
+        ]
+
+    def _session(self, request: Request, caller: Caller) -> Session:
+        labels = headers.requested_acks(request.ditto.get("declared-acks"))
+        number = f"{self._run}-{next(self._numbers)}"
+        sender = Sender(
+            subjects=caller.subjects,
+            reach=request.reach,
+            origin=f"ws {request.client} {number}",
+        )
+        token = request.query.get(ACCESS_TOKEN)
+        proof = request.edge.get("authorization", "") if token is None else f"Bearer {token}"
+        return Session(
+            self._shared,
+            sender,
+            id=request.ditto.get("correlation-id") or self._new_id(),
+            defaults={name: said for name, said in request.ditto.items() if name not in _OWN},
+            labels=labels,
+            authorization="" if caller.kind == "pre-authenticated" else proof,
+            expires=caller.expires,
+        )
+
+    async def _login(self, request: Request) -> Caller:
+        """Who asks. Raises AuthenticationFailed and what is wrong with tokens.
+
+        A page of another site could open a session with what the browser remembers, a Basic login, or through a proxy that
+        vouches for everybody: neither counts from a page that the settings do not name. A token that the page itself has does.
+        """
+        if self._is_foreign(request):
+            request.edge.pop(PRE_AUTHENTICATED, None)
+            if request.edge.get("authorization", "")[:6].lower() == "basic ":
+                del request.edge["authorization"]
+        try:
+            caller = await self._identities.identify(request.edge, request.query, request.client)
+        except AuthenticationFailed as error:
+            error.headers.update(challenge("Skerry"))
+            raise
+        if caller is None:
+            raise AuthenticationFailed(headers=challenge("Skerry"))
+        return caller
+
+    def _is_foreign(self, request: Request) -> bool:
+        origin = request.edge.get("origin")
+        if origin is None or origin in self._origins:
+            return False
+        host = request.edge.get("host", "")
+        return origin.partition("://")[2] != host
+
+    def _refusal(self, error: SkerryError, request: Request) -> Refusal:
+        answer = of_error(error)
+        correlation = request.ditto.get("correlation-id") or self._new_id()
+        return Refusal(
+            status=answer.status,
+            body=answer.body,
+            headers=(*answer.headers, (b"correlation-id", correlation.encode())),
+        )
+
+
+def _check_path(path: bytes) -> None:
+    """Raise what a path other than /ws/2 is answered with."""
+    if path.removesuffix(b"/") == PATH:
+        return
+    if path.startswith(VERSIONS) and len(path) > len(VERSIONS) and b"/" not in path[len(VERSIONS) :]:
+        raise ApiVersionNotSupported(version=path[len(VERSIONS) :].decode("latin-1"))
+    raise RouteNotFound(path=path.decode("latin-1"))
+
+
+def _tried(request: Request) -> bool:
+    """Whether somebody is known or has tried to be."""
+    return request.caller is not None or "authorization" in request.edge or ACCESS_TOKEN in request.query
+
+
+async def _nothing() -> Any:
+    """There is no body."""
+    return {"type": "http.request", "body": b"", "more_body": False}

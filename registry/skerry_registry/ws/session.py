@@ -1,0 +1,459 @@
+# ruff: noqa: N818 - errors are rows of a table
+"""One WebSocket session: frames in, replies and what it has subscribed to out (ditto.md 2.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from skerry import protocol, topics
+from skerry.errors import SkerryError
+from skerry.values import decode
+from skerry_registry.identities.refusals import KeysUnavailable
+from skerry_registry.users import TooManyRequests
+from skerry_registry.ws import controls
+from skerry_registry.ws.controls import Control, Token
+from skerry_registry.ws.searching import Searching
+from skerry_registry.ws.shared import framed
+from skerry_registry.ws.streaming import Streaming
+from skerry_registry.ws.wants import Wants
+from skerry_registry.ws.wire import frame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from skerry_registry.identities.caller import Caller
+    from skerry_registry.live.sender import Sender
+    from skerry_registry.ws.shared import Shared
+    from skerry_registry.ws.wire import Wire
+
+log = logging.getLogger(__name__)
+
+ABREAST = 100
+"""Commands of one session that are under way before it is read on."""
+WAITING = 1_000
+"""Live signals and commands with acknowledgements that wait for others at a time; they must not keep the session from answering."""
+SOME, MUCH, TOO_MUCH = 65_536, 1_048_576, 16_777_216
+"""Bytes that the client has not taken: nothing more is read from it; too many for long; too many at any time."""
+PATIENCE = 5.0
+"""Seconds for which a client may be behind by MUCH."""
+RECHECK = 60.0
+"""Seconds until it is asked again whether the login would still be granted."""
+OVER = 1.25
+"""What a second may bring over the bound before frames are refused, as in Ditto."""
+NORMAL, TRY_LATER = 1000, 1013
+
+
+class WebsocketSessionExpired(SkerryError):
+    """The token of a session has come to its end."""
+
+    code = "gateway:websocket.session.expired"
+    status = 401
+    message = "The session ends, for its token has expired."
+    description = "Open a new one, or send JWT-TOKEN?jwtToken=… with a new token in time."
+
+
+class WebsocketSessionClosed(SkerryError):
+    """A session whose login does not count any more, or has become somebody else's."""
+
+    code = "gateway:websocket.session.closed"
+    status = 403
+    message = "The session ends: {reason}."
+    description = "Open a new one as whoever you are now."
+
+
+class Session:
+    """The listener of one wire."""
+
+    __slots__ = (
+        "_authorization",
+        "_busy",
+        "_crowded",
+        "_defaults",
+        "_ends",
+        "_id",
+        "_labels",
+        "_open",
+        "_paused",
+        "_room",
+        "_searching",
+        "_second",
+        "_sender",
+        "_shared",
+        "_streaming",
+        "_taken",
+        "_tasks",
+        "_timer",
+        "_waiting",
+        "_wants",
+        "_wire",
+    )
+
+    def __init__(
+        self,
+        shared: Shared,
+        sender: Sender,
+        *,
+        id: str,  # noqa: A002 - the model's word
+        defaults: Mapping[str, str],
+        labels: tuple[str, ...] = (),
+        authorization: str = "",
+        expires: int | None = None,
+    ) -> None:
+        """`defaults`: headers of the handshake; `labels`: acknowledgements it declares; `authorization`: asked again from time to time."""
+        self._shared = shared
+        self._sender = sender
+        self._id = id
+        self._defaults = defaults
+        self._labels = labels
+        self._authorization = authorization
+        self._ends = self._end_of(expires)
+        self._wire: Wire | None = None
+        self._wants: Wants | None = None
+        self._searching: Searching | None = None
+        self._streaming: Streaming | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._room: asyncio.Event | None = None
+        self._busy = self._waiting = 0
+        self._paused = False
+        self._crowded = 0.0
+        self._second = self._taken = 0
+        self._open = False
+
+    # What the wire calls.
+
+    def opened(self, wire: Wire) -> None:
+        """Declare what it acknowledges; another session's labels end it."""
+        self._wire = wire
+        self._open = True
+        self._shared.counts.sessions += 1
+        if self._labels:
+            try:
+                self._shared.streams.acks.declare(self._sender.origin, self._labels)
+            except SkerryError as error:
+                self._end(error)
+                return
+        self._wind()
+
+    def received(self, text: str) -> None:
+        """Take a frame: an envelope or a control frame."""
+        if not self._open:
+            return
+        self._shared.counts.received += 1
+        try:
+            if self._is_over():
+                raise TooManyRequests(
+                    reason=f"this session may send {self._shared.frames_per_second} frames in a second",
+                    description="Nothing was done. Send it again in a second, and go on more slowly.",
+                    headers=_correlation_in(text),
+                )
+            if not text.startswith("{") and (control := controls.read(text)) is not None:
+                self._control(control)
+            else:
+                self._envelope(decode(text))
+        except SkerryError as error:
+            self._refuse(error, None)
+
+    def drained(self) -> None:
+        """The client has caught up."""
+        self._crowded = 0.0
+        if self._room is not None:
+            self._room.set()
+        self._flow()
+
+    def closed(self) -> None:
+        """Forget everything about it."""
+        self._leave()
+        if self._wire is not None:
+            self._shared.counts.sessions -= 1
+            self._wire = None
+
+    # Frames in.
+
+    def _control(self, control: Control | Token) -> None:
+        if isinstance(control, Token):
+            self._begin(self._refresh(control.text))
+            return
+        wants = self._wants
+        if wants is None:
+            wants = self._wants = Wants(self._shared, self._sender, self._tell, self._say, self.room)
+        correlation = control.parameters.get("correlation-id") or self._id
+        refuse = partial(self._refuse, correlation=correlation)
+        if not control.start:
+            wants.stop(control.sort)
+            self._say(control.acknowledgement)
+            return
+        try:
+            wants.start(control, lambda error: refuse(error, None))
+        except SkerryError as error:
+            refuse(error, None)
+
+    def _envelope(self, envelope: Any) -> None:
+        topic = _topic_of(envelope)
+        if topic is not None and topic.criterion in {"search", "streaming"}:
+            self._dialog(envelope, topic.criterion)
+            return
+        waits = topic is not None and "status" not in envelope and _waits(envelope, topic)
+        if waits and self._waiting >= WAITING:
+            raise TooManyRequests(
+                reason=f"{WAITING} signals of this session wait for others already",
+                description="Nothing was done. Wait for answers, or ask with shorter timeouts.",
+                headers=_correlation_of(envelope),
+            )
+        self._begin(self._answer(envelope), waits=waits)
+
+    def _dialog(self, envelope: dict[str, Any], criterion: str) -> None:
+        """What opens, feeds or ends a stream that is taken piece by piece."""
+        given = envelope.get("headers")
+        if given is None or isinstance(given, dict):
+            given = {**self._defaults, **(given or {})}
+            given.setdefault("correlation-id", self._shared.registry.new_id())
+        shared = self._shared
+        dialog: Searching | Streaming
+        if criterion == "search":
+            if self._searching is None:
+                self._searching = Searching(shared.registry, shared.search, self._reply, self.room)
+            dialog = self._searching
+        else:
+            if self._streaming is None:
+                self._streaming = Streaming(shared.registry, self._reply, self.room)
+            dialog = self._streaming
+        dialog.handle({**envelope, "headers": given}, self._sender)
+
+    async def _answer(self, envelope: Any) -> None:
+        reply = await self._shared.envelopes.handle(envelope, self._sender, self._defaults)
+        if reply is not None:
+            self._reply(reply)
+
+    # Frames out.
+
+    def _tell(self, data: bytes) -> None:
+        """Send what was subscribed to; who does not take it is let go of, for others wait for nobody."""
+        wire = self._wire
+        if not self._open or wire is None:
+            return
+        wire.send(data)
+        self._shared.counts.sent += 1
+        waiting = wire.waiting
+        if waiting < MUCH:
+            self._crowded = 0.0
+            return
+        now = asyncio.get_running_loop().time()
+        if not self._crowded:
+            self._crowded = now
+        elif waiting > TOO_MUCH or now - self._crowded > PATIENCE:
+            self._shared.counts.slow += 1
+            log.warning("slow session ended", extra={"origin": self._sender.origin, "bytes": waiting})
+            self._leave()
+            wire.close(TRY_LATER, f"{waiting} bytes wait for you; read faster, or subscribe to less")
+
+    def _send(self, data: bytes) -> None:
+        """Send a reply; who does not take replies is not read on."""
+        if self._open and self._wire is not None:
+            self._wire.send(data)
+            self._shared.counts.sent += 1
+            self._flow()
+
+    def _reply(self, envelope: dict[str, Any]) -> None:
+        self._send(framed(envelope))
+
+    def _say(self, text: str) -> None:
+        self._send(frame(text.encode()))
+
+    def _refuse(self, error: SkerryError, topic: str | None, correlation: str = "") -> None:
+        headers = {"correlation-id": correlation} if correlation else {}
+        self._reply(protocol.error_envelope(error, topic, headers))
+
+    async def room(self) -> None:
+        """Return when the client has taken most of what was sent."""
+        while self._open and self._wire is not None and self._wire.waiting > SOME:
+            if self._room is None:
+                self._room = asyncio.Event()
+            self._room.clear()
+            await self._room.wait()
+
+    # Work under way.
+
+    def _begin(self, work: Any, *, waits: bool = False) -> None:
+        """Do it beside; what waits for others does not count as work."""
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        if waits:
+            self._waiting += 1
+            task.add_done_callback(self._waited)
+        else:
+            self._busy += 1
+            task.add_done_callback(self._worked)
+            self._flow()
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        self._busy -= 1
+        self._done(task)
+        if self._paused:
+            self._flow()
+
+    def _waited(self, task: asyncio.Task[None]) -> None:
+        self._waiting -= 1
+        self._done(task)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("session failed", extra={"origin": self._sender.origin}, exc_info=error)
+
+    def _flow(self) -> None:
+        """Read on, or not."""
+        wire = self._wire
+        if wire is None or not self._open:
+            return
+        full = self._busy >= ABREAST or wire.waiting > SOME
+        if full and not self._paused:
+            self._paused = True
+            wire.pause()
+        elif self._paused and not full:
+            self._paused = False
+            wire.resume()
+
+    def _is_over(self) -> bool:
+        """Whether this frame is one too many in this second."""
+        limit = self._shared.frames_per_second
+        if not limit:
+            return False
+        second = int(asyncio.get_running_loop().time())
+        if second != self._second:
+            self._second, self._taken = second, 0
+        self._taken += 1
+        return self._taken > limit * OVER
+
+    # How long it lasts.
+
+    def _end_of(self, expires: int | None) -> float | None:
+        """When a token ends, on the loop's clock."""
+        if expires is None:
+            return None
+        return asyncio.get_running_loop().time() + (expires - self._shared.registry.clock()) / 1_000_000
+
+    def _wind(self) -> None:
+        """Look again later whether it may go on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        loop = asyncio.get_running_loop()
+        until = RECHECK if self._authorization else None
+        if self._ends is not None:
+            left = max(0.0, self._ends - loop.time())
+            until = left if until is None else min(until, left)
+        if until is not None:
+            self._timer = loop.call_later(until, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._ends is not None and asyncio.get_running_loop().time() >= self._ends:
+            self._end(WebsocketSessionExpired())
+        else:
+            self._begin(self._recheck())
+
+    async def _recheck(self) -> None:
+        """End it where its login would not be granted any more: a user withdrawn, a password changed, a token revoked."""
+        try:
+            caller = await self._ask(self._authorization)
+        except SkerryError as error:
+            self._end(WebsocketSessionClosed(reason=f"its login does not count any more ({error.text})"))
+            return
+        if caller is not None and caller.subjects != self._sender.subjects:
+            self._end(WebsocketSessionClosed(reason="its login stands for somebody else now"))
+        elif self._open:
+            self._wind()
+
+    async def _ask(self, authorization: str) -> Caller | None:
+        """Who an Authorization stands for; None where that cannot be found out now. Raises SkerryError."""
+        try:
+            caller = await self._shared.identities.authorize(authorization)
+        except (KeysUnavailable, TooManyRequests):
+            return None
+        if caller is None:
+            raise WebsocketSessionClosed(reason="nobody is known by its login")
+        return caller
+
+    async def _refresh(self, token: str) -> None:
+        """A new token for the same subjects makes it last longer; any other ends it."""
+        authorization = f"Bearer {token}"
+        try:
+            caller = await self._ask(authorization)
+        except SkerryError as error:
+            self._end(WebsocketSessionClosed(reason=f"the new token is no good ({error.text})"))
+            return
+        if caller is None:
+            return
+        if caller.subjects != self._sender.subjects:
+            self._end(WebsocketSessionClosed(reason="the new token stands for somebody else"))
+            return
+        self._authorization = authorization
+        self._ends = self._end_of(caller.expires)
+        if self._open:
+            self._wind()
+
+    def _end(self, error: SkerryError) -> None:
+        """Say why, and close."""
+        wire = self._wire
+        if not self._open or wire is None:
+            return
+        self._refuse(error, None, correlation=self._id)
+        self._leave()
+        wire.close(NORMAL, error.text)
+
+    def _leave(self) -> None:
+        """Nothing more goes in or out."""
+        self._open = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._wants is not None:
+            self._wants.close()
+        for dialog in (self._searching, self._streaming):
+            if dialog is not None:
+                dialog.close()
+        if self._labels:
+            self._shared.streams.acks.withdraw(self._sender.origin)
+        if self._room is not None:
+            self._room.set()
+        current = asyncio.current_task()
+        for task in self._tasks:
+            if task is not current:
+                task.cancel()
+
+
+def _topic_of(envelope: Any) -> topics.Topic | None:
+    """The topic of an envelope, where it can be read."""
+    text = envelope.get("topic") if isinstance(envelope, dict) else None
+    if not isinstance(text, str):
+        return None
+    try:
+        return topics.parse(text)
+    except topics.TopicUnknown:
+        return None
+
+
+def _waits(envelope: dict[str, Any], topic: topics.Topic) -> bool:
+    """Whether an envelope may wait for what others do."""
+    headers = envelope.get("headers")
+    asks = isinstance(headers, dict) and any(name.lower() == "requested-acks" for name in headers)
+    return asks or (topic.channel == "live" and topic.criterion != "events")
+
+
+def _correlation_of(envelope: Any) -> dict[str, str]:
+    """The correlation id of an envelope that is refused."""
+    headers = envelope.get("headers") if isinstance(envelope, dict) else None
+    found = headers.get("correlation-id") if isinstance(headers, dict) else None
+    return {"correlation-id": found} if isinstance(found, str) else {}
+
+
+def _correlation_in(text: str) -> dict[str, str]:
+    """The correlation id in a frame that is refused."""
+    try:
+        return _correlation_of(decode(text))
+    except SkerryError:
+        return {}

@@ -1,0 +1,105 @@
+"""What the sessions of a server have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from skerry.live import envelope_of
+from skerry_registry.ws.wire import frame
+
+if TYPE_CHECKING:
+    from skerry.live import LiveSignal
+    from skerry_registry.identities.logins import Identities
+    from skerry_registry.live.changes import Told
+    from skerry_registry.live.desired import Desired
+    from skerry_registry.live.envelopes import Envelopes
+    from skerry_registry.live.streams import Streams
+    from skerry_registry.registry import Registry
+    from skerry_registry.search.search import Search
+
+encode = msgspec.json.Encoder().encode
+
+
+class Shared:
+    """The parts that sessions work with, what is counted of them, and the last frame: one after the other sends the same.
+
+    `frames_per_second`: what one session may send; 0: no bound.
+    """
+
+    __slots__ = (
+        "_frame",
+        "_framed",
+        "_labels",
+        "counts",
+        "desired",
+        "envelopes",
+        "frames_per_second",
+        "identities",
+        "registry",
+        "search",
+        "streams",
+    )
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        identities: Identities,
+        streams: Streams,
+        envelopes: Envelopes,
+        search: Search,
+        desired: Desired | None = None,
+        frames_per_second: int = 0,
+    ) -> None:
+        """`desired`: tells of desired state; None where nobody does."""
+        self.registry = registry
+        self.identities = identities
+        self.streams = streams
+        self.envelopes = envelopes
+        self.search = search
+        self.desired = desired
+        self.frames_per_second = frames_per_second
+        self.counts = Counts()
+        self._framed: Told | LiveSignal | None = None
+        self._labels: tuple[str, ...] = ()
+        self._frame = b""
+
+    def change(self, told: Told, session: str) -> bytes:
+        """The frame that tells a session of a change."""
+        labels = self.streams.acks.shown(session, told.event.headers) if told.event.headers else ()
+        if told is not self._framed or labels != self._labels:
+            self._frame = frame(told.text_for(labels) if labels else told.text)
+            self._framed, self._labels = told, labels
+        return self._frame
+
+    def signal(self, signal: LiveSignal, session: str) -> bytes:
+        """The frame that hands a session a live signal."""
+        labels = self.streams.acks.shown(session, signal.headers, also=ANSWER)
+        if signal is not self._framed or labels != self._labels:
+            envelope = envelope_of(signal)
+            if "requested-acks" in signal.headers:
+                envelope["headers"]["requested-acks"] = list(labels)
+            self._frame = frame(encode(envelope))
+            self._framed, self._labels = signal, labels
+        return self._frame
+
+
+ANSWER = ("live-response",)
+"""The acknowledgement that whoever gets a live signal gives by answering."""
+
+
+class Counts(Struct):
+    """Sessions that are open, frames and what became of slow readers."""
+
+    sessions: int = 0
+    received: int = 0
+    sent: int = 0
+    slow: int = 0
+
+
+def framed(envelope: dict[str, Any]) -> bytes:
+    """An envelope as a frame."""
+    return frame(encode(envelope))
