@@ -1,4 +1,4 @@
-"""GET a thing (1.4 kB) and PUT a property (durable) with 32 connections, beside the same server with a constant handler.
+"""GET a thing (1.4 kB) and PUT a property (durable) with 32 connections, beside the same server with a constant Litestar handler.
 
 Needs `wrk` (a package of most Linux distributions). Run: .venv/bin/python bench/http_requests.py [--seconds 8] [--connections 32]
 """
@@ -78,9 +78,11 @@ def wrk(port: int, path: str, seconds: int, connections: int, put: bool = False)
 
 
 CONSTANT = """
-import asyncio, sys, uvloop
-from granian.server.embed import Server
-from litestar import Litestar, get, put, Request
+import sys, uvloop
+from litestar import Litestar, Request, get, put
+from msgspec import structs
+from skerry_registry.http.server import run_http
+from skerry_registry.settings import Settings
 @get("/x")
 async def read() -> dict[str, str]:
     return {"thingId": "bench:T0", "text": "z" * 1300}
@@ -88,9 +90,8 @@ async def read() -> dict[str, str]:
 async def write(request: Request) -> None:
     await request.body()
 app = Litestar([read, write], openapi_config=None)
-async def main():
-    await Server(app, address="127.0.0.1", port=int(sys.argv[1]), interface="asgi", log_enabled=False).serve()
-uvloop.run(main())
+settings = structs.replace(Settings(), http_host="127.0.0.1", http_port=int(sys.argv[1]))
+uvloop.run(run_http(app, settings, lambda *_: None))
 """
 
 

@@ -36,6 +36,7 @@ class Call:
         "_head",
         "_left",
         "_silent",
+        "_stopped",
         "_task",
         "_told",
         "_waiter",
@@ -62,6 +63,7 @@ class Call:
         self._silent = scope["method"] == "HEAD"
         self._expects = expects
         self._body: list[bytes] = []
+        self._stopped = False
         self._told = False
         self._waiter: asyncio.Future[None] | None = None
         self._head = b""
@@ -107,6 +109,12 @@ class Call:
         self.gone = True
         self._wake()
 
+    def stop(self) -> None:
+        """The server stops: whoever waits for the client to go, because the answer has no end, is told that it has."""
+        self.keep = False
+        self._stopped = True
+        self._wake()
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -116,19 +124,22 @@ class Call:
         if self._expects:
             self._expects = False
             self._connection.go_on()
-        while not (self.gone or self.done or self._body or (self.complete and not self._told)):
+        while not (self._body or (self.complete and not self._told) or self._over()):
             self._connection.read_on()
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
-        if self.gone or self.done:
+        if self._over():
             return {"type": "http.disconnect"}
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
         self._told = self.complete
         return {"type": "http.request", "body": body, "more_body": not self.complete}
+
+    def _over(self) -> bool:
+        return self.gone or self.done or (self._stopped and self._told)
 
     async def send(self, message: dict[str, Any]) -> None:
         """Send the head (it leaves with the first piece of the body) or a piece of the body. What nobody waits for is let go."""

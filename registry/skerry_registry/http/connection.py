@@ -105,6 +105,7 @@ class Connection(asyncio.Protocol):
         "_deaf",
         "_drained",
         "_early",
+        "_expects",
         "_head_size",
         "_headers",
         "_in_head",
@@ -137,6 +138,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._in_head = True
+        self._expects = False
         self._head_size = 0
         self._since = shared.loop.time()
         self._paused = False
@@ -215,6 +217,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers = []
         self._in_head = True
+        self._expects = False
         self._since = self.shared.loop.time()
 
     def on_url(self, url: bytes) -> None:
@@ -224,7 +227,10 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; trailers of a body are passed over."""
         if self._in_head:
-            self._headers.append((name.lower(), value))
+            name = name.lower()
+            if name == b"expect":
+                self._expects = value.lower() == b"100-continue"
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -253,11 +259,8 @@ class Connection(asyncio.Protocol):
             "client": self.client,
             "server": self.shared.server,
         }
-        expects = version == "1.1" and any(
-            name == b"expect" and value.lower() == b"100-continue" for name, value in self._headers
-        )
         keep = version == "1.1" and not self._stopping and parser.should_keep_alive()
-        call = self._incoming = Call(self, scope, keep=keep, expects=expects)
+        call = self._incoming = Call(self, scope, keep=keep, expects=self._expects and version == "1.1")
         if self._call is None:
             self._start(call)
         else:
@@ -319,10 +322,12 @@ class Connection(asyncio.Protocol):
         self.read_on()
 
     def fail(self, call: Call) -> None:
-        """There will be no whole answer."""
+        """There will be no whole answer; who does not take what there is of it is not waited for."""
         if not call.begun and not call.gone:
             self._write_answer(of_error(SkerryError()))
         self._close()
+        if call.begun and self.full:
+            self._transport.abort()
 
     # What the server asks.
 
@@ -347,7 +352,7 @@ class Connection(asyncio.Protocol):
         elif self._call is None:
             self._close()
         else:
-            self._call.keep = False
+            self._call.stop()
 
     def abort(self) -> None:
         """End now, with what is being answered."""

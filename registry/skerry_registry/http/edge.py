@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 from urllib.parse import unquote
@@ -17,7 +16,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from skerry.errors import SkerryError
 from skerry.signals import NewId
 from skerry_registry.http.answer import Answer, Header, of_error, send_answer, send_early
-from skerry_registry.http.errors import ApiVersionNotSupported, AuthenticationFailed
+from skerry_registry.http.errors import ApiVersionNotSupported, AuthenticationFailed, RequestInvalid
 from skerry_registry.http.operations import require_devops, require_status
 from skerry_registry.http.request import Request, Room
 from skerry_registry.identities.caller import Caller
@@ -35,6 +34,7 @@ OPERATIONS = (b"/metrics", b"/devops", b"/api/2/connections")
 STATUS = (b"/status", b"/overall/status", b"/stats")
 ENTITY = re.compile(rb"/api/2/(?:timeseries/)?(things|policies)/([^/]*(?::|%3[aA])[^/]*)")
 """Paths to or below one thing or policy."""
+HOST = re.compile(r"[\w.~%:\[\]-]*", re.ASCII)
 METHODS = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
 EXPOSED = (
     b"correlation-id, response-required, dry-run, channel, etag, ditto-originator, requested-acks, timeout, location,"
@@ -62,9 +62,14 @@ class Edge:
         cors_origins: str = "",
         namespaces: NamespaceRules | None = None,
         refused: Refused | None = None,
+        mounts: Mapping[bytes, ASGIApp] | None = None,
     ) -> None:
-        """`cors_origins`: comma separated, or `*`; `namespaces`: the rules on who may reach which; `refused`: for the audit trail."""
+        """`cors_origins`: comma separated, or `*`; `namespaces`: the rules on who may reach which; `refused`: for the audit trail.
+
+        `mounts`: those of the routes below `/api/2` that most requests are for, which need no router to find them.
+        """
         self._routes = routes
+        self._mounts = mounts or {}
         self._identities = identities
         self._namespaces = namespaces
         self._refused = refused
@@ -73,7 +78,6 @@ class Edge:
         self._measure = measure
         self._origins = {origin.strip() for origin in cors_origins.split(",") if origin.strip()}
         self._room = Room()
-        self._running: dict[asyncio.Task[Any] | None, Request] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -81,8 +85,7 @@ class Edge:
             await self._routes(scope, receive, send)
             return
         began = perf_counter()
-        task = asyncio.current_task()
-        request = self._running[task] = Request(scope, receive, self._room)
+        request = Request(scope, receive, self._room)
         reply = Reply(send, silent=request.method == "HEAD")
         if reply.silent:
             request.method = scope["method"] = "GET"
@@ -93,22 +96,10 @@ class Edge:
             if not reply.status:
                 await answer_in(of_error(SkerryError()), request, reply.send)
         finally:
-            del self._running[task]
             seconds = (request.begun or perf_counter()) - began
             self._measure(request, reply.status or GONE, seconds)
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("request answered", extra=_facts(request, reply.status, seconds))
-
-    async def finish(self, seconds: float) -> None:
-        """Let the requests in flight end; cancel streams, and those that take longer (clients who never send their bodies)."""
-        running = {task for task in self._running if task is not None}
-        for task in running:
-            if self._running[task].begun is not None:
-                task.cancel()
-        if running:
-            _, late = await asyncio.wait(running, timeout=seconds)
-            for task in late:
-                task.cancel()
 
     async def _answer(self, request: Request, scope: Scope, reply: Reply) -> None:
         try:
@@ -121,9 +112,12 @@ class Edge:
             if request.method == "OPTIONS":
                 await send_answer(self._preflight(request), reply.send)
                 return
+            if not HOST.fullmatch(request.edge.get("host", "")):
+                raise RequestInvalid(problem="the host has characters that no host has")
             await self._login(request, scope)
             scope["skerry"] = request  # type: ignore[typeddict-unknown-key]
-            await self._routes(scope, request.receive, reply.send)
+            mount = self._mounts.get(b"/".join(request.path.split(b"/", 4)[:4]), self._routes)
+            await mount(scope, request.receive, reply.send)
         except SkerryError as error:
             if self._refused is not None and error.status in REFUSALS and _tried(request):
                 self._refused(request, error)

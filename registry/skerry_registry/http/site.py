@@ -12,6 +12,7 @@ from litestar import Litestar, asgi
 from litestar import Request as LitestarRequest
 from litestar import Response as LitestarResponse
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
 from skerry.errors import SkerryError
@@ -131,6 +132,13 @@ def create_http(
         cors_origins=settings.cors_origins,
         refused=refused,
         namespaces=NamespaceRules(settings.namespace_access, identities.clock),
+        mounts={
+            path.encode(): mount.fn
+            for mount in mounts
+            if isinstance(mount, ASGIRouteHandler)
+            for path in mount.paths
+            if mount.is_mount
+        },
     )
     return app
 
@@ -147,8 +155,6 @@ def _mount(path: str, answer: Answering, *, refused: Refused | None, stream: Ser
         request: Request = scope["skerry"]  # type: ignore[typeddict-item]
         try:
             if stream is not None and is_asked(request):
-                extensions: dict[str, Any] = scope.get("extensions") or {}
-                request.abort = extensions.get("skerry.abort")
                 await stream(request, send)
                 return
             found = await answer(request)
