@@ -152,19 +152,34 @@ async def test_who_asks_for_his_own_acknowledgement_may_give_it_though_he_is_not
         assert (await waiting.gather(LONG))["h:one"].status == 201
 
 
-async def test_nothing_counts_before_the_signal_was_sent_nor_for_another_thing_or_id():
+async def test_nothing_counts_of_another_thing_or_under_another_id():
     acks = Acks()
     acks.declare("ws a", ("h:one",))
     with acks.expecting(T1, "c1", ("h:one",)) as waiting:
-        acks.give(ack("h:one"), of("ws a"))
-        acks.reached(T1, {"correlation-id": "c2"}, {"ws a"})
-        acks.reached("demo:T2", ASKED, {"ws a"})
-        acks.give(ack("h:one"), of("ws a"))
         acks.reached(T1, ASKED, {"ws a"})
         acks.give(Ack(id=T1, label="h:one", status=200), of("ws a"))
+        acks.give(Ack(id=T1, label="h:one", status=200, headers={"correlation-id": "c2"}), of("ws a"))
         acks.give(Ack(id="demo:T2", label="h:one", status=200, headers={"correlation-id": "c1"}), of("ws a"))
         assert not waiting.given
         assert (await waiting.gather(SOON))["h:one"].status == 408
+
+
+async def test_word_of_other_signals_says_nothing_of_this_one():
+    acks = Acks()
+    acks.declare("ws a", ("h:one",))
+    with acks.expecting(T1, "c1", ("h:one",)) as waiting:
+        acks.reached(T1, {"correlation-id": "c2"}, ())
+        acks.reached("demo:T2", ASKED, ())
+        assert not waiting.given
+
+
+async def test_who_answers_while_he_is_being_told_is_heard():
+    acks = Acks()
+    acks.declare("ws a", ("h:one",))
+    with acks.expecting(T1, "c1", ("h:one",)) as waiting:
+        acks.give(ack("h:one", 201), of("ws a"))
+        acks.reached(T1, ASKED, {"ws a"})
+        assert (await waiting.gather(LONG))["h:one"].status == 201
 
 
 async def test_two_who_ask_under_one_correlation_id_get_one_each():

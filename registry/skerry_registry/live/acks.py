@@ -118,10 +118,6 @@ class Waiting:
         if not self.reached:
             self.reach((), owners)
 
-    def awaits(self, label: str) -> bool:
-        """Whether it may be given now."""
-        return self.reached and label in self.pending
-
     def reach(self, sessions: Collection[str], owners: Mapping[str, str]) -> None:
         """The signal went to these sessions; `owners`: label to the session that declared it."""
         self.reached = True
@@ -192,7 +188,7 @@ class Acks:
         if correlation is None:
             return
         for waiting in self._waiting.get((ack.id, correlation), ()):
-            if waiting.awaits(label):
+            if label in waiting.pending:
                 waiting.take(_kept(ack))
                 return
         if self._announcements is not None:
@@ -209,7 +205,7 @@ class Acks:
     ) -> Iterator[Waiting]:
         """Wait for these labels (those that the server gives itself are passed over) of a signal that is sent inside the block.
 
-        `origin`: of who asks. Nothing is counted before `reached` has told of the signal.
+        `origin`: of who asks.
         """
         key = (id, correlation_id)
         waiting = Waiting(key, [label for label in labels if label not in OURS], origin)
