@@ -48,7 +48,7 @@ def version() -> None:
     """Print the versions."""
     typer.echo(f"skerry {metadata.version('skerry')}")
     typer.echo(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
-    for name in ("litestar", "granian", "apsw", "duckdb", "msgspec", "paho-mqtt"):
+    for name in ("litestar", "httptools", "apsw", "duckdb", "msgspec", "paho-mqtt"):
         typer.echo(f"{name} {metadata.version(name)}")
 
 
