@@ -22,6 +22,10 @@ _GROUPS: dict[Kind, str] = {"thing": "things", "policy": "policies"}
 _BOOLEAN = frozenset({"response-required", "dry-run", "ditto-weak-ack"})
 _AS_JSON = _BOOLEAN | {"requested-acks", "declared-acks", "put-metadata", "ditto-metadata"}
 """Headers whose values are JSON in an envelope."""
+_TRANSPORT = frozenset(
+    {"accept-encoding", "authorization", "cache-control", "connection", "raw-request-uri", "www-authenticate"}
+)
+"""Headers of the way that an envelope came; none of the others' business (seen on Ditto 3.9.6)."""
 OURS = frozenset(
     {
         "entity-revision",
@@ -118,7 +122,7 @@ def headers_from(given: Json) -> dict[str, str]:
     found: dict[str, str] = {}
     for title, value in given.items():
         lower = title.lower()
-        if value is None or lower.startswith("ditto-"):
+        if value is None or lower in _TRANSPORT or lower.startswith("ditto-"):
             continue
         found[lower] = value if isinstance(value, str) else encode(value).decode()
     if found.get("correlation-id") == "":

@@ -144,7 +144,7 @@ async def test_headers_of_the_handshake_count_for_every_command(server: Served) 
 
 
 async def test_what_only_the_transport_says_stands_in_no_envelope(server: Served) -> None:
-    transport = {"cache-control": "no-cache", "connection": "keep-alive", "raw-request-uri": "/x", "host": "h"}
+    transport = {"cache-control": "no-cache", "connection": "keep-alive", "raw-request-uri": "/x"}
     async with session(server) as writer, session(server) as reader:
         await reader.start("EVENTS")
         await create(writer)

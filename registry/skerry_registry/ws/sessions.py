@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from skerry.signals import Command, NewId
     from skerry_registry.identities.caller import Caller
     from skerry_registry.identities.logins import Identities
-    from skerry_registry.live.desired import Desired
     from skerry_registry.live.streams import Streams
     from skerry_registry.registry import Registry
     from skerry_registry.search.search import Search
@@ -54,7 +53,6 @@ class Sessions:
         streams: Streams,
         search: Search,
         new_id: NewId,
-        desired: Desired | None = None,
         refused: Callable[[Request, SkerryError], None] | None = None,
         refused_command: Callable[[Command, SkerryError], None] | None = None,
     ) -> None:
@@ -72,7 +70,6 @@ class Sessions:
             streams=streams,
             envelopes=Envelopes(registry, streams, refused=refused_command),
             search=search,
-            desired=desired,
             frames_per_second=settings.ws_frames_per_second,
         )
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from skerry.live import LiveSignal
     from skerry_registry.identities.logins import Identities
     from skerry_registry.live.changes import Told
-    from skerry_registry.live.desired import Desired
     from skerry_registry.live.envelopes import Envelopes
     from skerry_registry.live.streams import Streams
     from skerry_registry.registry import Registry
@@ -34,7 +33,6 @@ class Shared:
         "_framed",
         "_labels",
         "counts",
-        "desired",
         "envelopes",
         "frames_per_second",
         "identities",
@@ -51,16 +49,14 @@ class Shared:
         streams: Streams,
         envelopes: Envelopes,
         search: Search,
-        desired: Desired | None = None,
         frames_per_second: int = 0,
     ) -> None:
-        """`desired`: tells of desired state; None where nobody does."""
+        """Nothing is counted yet."""
         self.registry = registry
         self.identities = identities
         self.streams = streams
         self.envelopes = envelopes
         self.search = search
-        self.desired = desired
         self.frames_per_second = frames_per_second
         self.counts = Counts()
         self._framed: Told | LiveSignal | None = None

@@ -28,15 +28,6 @@ if TYPE_CHECKING:
 _LIVE: dict[Sort, LiveSort] = {"MESSAGES": "message", "LIVE-COMMANDS": "command", "LIVE-EVENTS": "event"}
 
 
-class StreamNotServed(SkerryError):  # noqa: N818 - a row of the error table, named as it reads
-    """A stream that this server has not."""
-
-    code = "streaming.notserved"
-    status = 501
-    message = "START-SEND-{sort} is not served here."
-    description = "Ask the operator whether it is meant to be."
-
-
 class Wants:
     """The subscriptions of one session, at most one of a sort.
 
@@ -90,11 +81,8 @@ class Wants:
                 sender.subjects, lambda announcement: self._announced(announcement, namespaces)
             )
         elif sort == "DESIRED":
-            desired = self._shared.desired
-            if desired is None:
-                raise StreamNotServed(sort=sort)
             self.stop(sort)
-            self._leaves[sort] = desired.subscribe(
+            self._leaves[sort] = streams.desired.subscribe(
                 DesiredWanted(subjects=sender.subjects, reach=sender.reach, namespaces=namespaces),
                 self._told,
                 self._room,
