@@ -103,7 +103,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(
             ge=0,
-            description="Frames that one WebSocket session may send in a second; 0 for no bound. Of no effect yet: there are no WebSockets.",
+            description="Frames that one WebSocket session may send in a second; a quarter more are let through, the rest refused. 0: no bound.",
         ),
     ] = 0
     sse_search_results_per_second: Annotated[
@@ -115,6 +115,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0
     thing_max_bytes: Annotated[Size, Meta(description="Largest thing, as JSON.")] = 102_400
     policy_max_bytes: Annotated[Size, Meta(description="Largest policy, as JSON.")] = 102_400
+    message_max_bytes: Annotated[Size, Meta(description="Largest payload of a message to or from a thing.")] = 256_000
     policy_subject_expiry_granularity: Annotated[
         float, Meta(ge=0, description="Seconds to a multiple of which the expiry of a policy's subjects is rounded up.")
     ] = 3_600
