@@ -54,6 +54,11 @@ class Client:
             login = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
             self._headers["authorization"] = f"Basic {login}"
 
+    @property
+    def login(self) -> dict[str, str]:
+        """The header that says who asks, if anybody does."""
+        return {name: text for name, text in self._headers.items() if name == "authorization"}
+
     def get(self, path: str) -> tuple[Any, str | None]:
         """The JSON at a path, and the path of the next page. Raises ServerAway, ServerRefused."""
         return self._ask("GET", path, None)

@@ -240,28 +240,63 @@ def replay(
 @app.command()
 def watch(
     config: Config = None,
-    namespace: Annotated[str | None, typer.Option(help="Only things of this namespace.")] = None,
-    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between looks.")] = 1.0,
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "--namespaces", help="Only things of this namespace; several by commas."),
+    ] = None,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two drawings of the table.")] = 1.0,
     once: Annotated[
         bool, typer.Option("--once", help="Print one table and leave, as is done where the output is no terminal.")
     ] = False,
+    events: Annotated[bool, typer.Option("--events", "-e", help="Print a line for each change instead.")] = False,
+    rql: Annotated[
+        str | None, typer.Option("--filter", metavar="RQL", help="Only changes for which this holds; a line for each.")
+    ] = None,
+    extra: Annotated[
+        str | None,
+        typer.Option(
+            "--extra-fields",
+            metavar="FIELDS",
+            help="What else of the thing to tell with each change; a filter sees it too.",
+        ),
+    ] = None,
+    messages: Annotated[bool, typer.Option("--messages", help="Messages to and from the things as well.")] = False,
+    after: Annotated[
+        int | None, typer.Option(min=0, help="Begin after this number of the journal; 0 is the oldest that is kept.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Each line as it came: an envelope of the Ditto Protocol.")
+    ] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="Leave after so many lines.")] = None,
     url: Url = None,
     user: LoginUser = None,
     password: LoginPassword = None,
 ) -> None:
-    """A live table of the farm in the terminal: power, wind, status and age of each turbine.
+    """A live table of the farm in the terminal: power, wind, status and age of each turbine. Or a line for each change.
+
+    It follows over the WebSocket. A connection that breaks is opened again, and the lines go on where they were.
 
     [bold]Examples[/]
 
       skerry watch --user ditto --password ditto
 
       skerry watch --once --namespace flasc
+
+      skerry watch --filter 'gt(features/scada/properties/power,3000)' --extra-fields features/scada/properties
+
+      skerry watch --messages --json
     """
+    from skerry_registry.cli import happenings
     from skerry_registry.cli import watch as watching
+    from skerry_registry.cli.following import Wish
     from skerry_registry.cli.given import client_of, settings_of
 
     client = client_of(settings_of(config, login_user=user, login_password=password), url)
-    watching.watch(client, namespace=namespace, interval=interval, once=once)
+    if events or messages or as_json or count is not None or any(text is not None for text in (rql, extra, after)):
+        wish = Wish(namespaces=namespace, filter=rql, extra=extra, messages=messages, after=after)
+        happenings.tell(client, wish, as_json=as_json, count=count)
+    else:
+        watching.watch(client, namespaces=namespace, interval=interval, once=once)
 
 
 @app.command()

@@ -7,18 +7,18 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlencode
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from skerry.errors import SkerryError
 from skerry_adapters.farm.layout import FEATURE
-from skerry_registry.cli.client import Client, ServerRefused
+from skerry_registry.cli.client import Client, ServerAway, ServerRefused
+from skerry_registry.cli.following import FAILING, Following, Wish
 from skerry_registry.cli.tables import counted, plain
 
 _STYLES = {
@@ -29,6 +29,8 @@ _STYLES = {
     "fault": "bold red",
     "silent": "magenta",
 }
+EXTRA = f"attributes/kind,attributes/ratedPower,features/{FEATURE}/properties"
+"""What the table shows of a thing."""
 _STALE = 60.0
 _WIDE, _BRIEF, _GAP = 49, 36, 3
 """Widths beside the ids: of a block with all columns, of one with fewer, of the gap between two."""
@@ -47,44 +49,89 @@ class Row(Struct, frozen=True, kw_only=True):
     age: float | None
 
 
-def watch(client: Client, *, namespace: str | None, interval: float, once: bool) -> None:
-    """Draw the table every `interval` seconds until Ctrl-C; `once`, or off the terminal: print it and return."""
+def watch(client: Client, *, namespaces: str | None, interval: float, once: bool) -> None:
+    """Draw the table anew as the farm lives, at most every `interval` seconds; `once`, or off the terminal: print it and return."""
     console = Console()
     if once or not console.is_terminal:
-        rows = look(client, namespace, time.time())
+        rows = look(client, namespaces, time.time())
         console.print(_table(rows), _totals(rows), sep="\n")
         return
     with suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
-        _follow(client, namespace, interval, live)
+        _follow(client, namespaces, interval, live)
 
 
-def _follow(client: Client, namespace: str | None, interval: float, live: Live) -> NoReturn:
-    """Draw until Ctrl-C; a server that goes away is told, and looked for."""
-    rows: list[Row] = []
-    trouble, since = "", time.monotonic()
-    while True:
-        try:
-            rows, trouble, since = look(client, namespace, time.time()), "", time.monotonic()
-        except SkerryError as error:
-            if isinstance(error, ServerRefused) and not rows:
-                raise
-            old = f"{time.monotonic() - since:.0f} s old, t" if rows else "T"
-            trouble = f"{old}rying again. {error.text}"
-        live.update(_screen(client.url, rows, trouble, live.console.width, live.console.height), refresh=True)
-        time.sleep(interval)
+def _follow(client: Client, namespaces: str | None, interval: float, live: Live) -> None:
+    """Draw until Ctrl-C; a server that goes away is told, and looked for. After each such gap the farm is looked at anew."""
+    farm = Farm()
+    trouble, since, drawn = "", time.monotonic(), 0.0
+
+    def told(text: str) -> None:
+        nonlocal trouble, since
+        trouble = text
+        if not text:
+            farm.take_all(_looked(client, namespaces))
+            since = time.monotonic()
+
+    for found in Following(client, Wish(namespaces=namespaces, extra=EXTRA), told).envelopes(interval):
+        if found is not None:
+            farm.take(found[1])
+            since = time.monotonic()
+        if time.monotonic() - drawn >= interval:
+            drawn = time.monotonic()
+            old = f"{drawn - since:.0f} s old. " if trouble and farm.rows else ""
+            screen = _screen(client.url, farm.shown(time.time()), old + trouble if trouble else "", *live.console.size)
+            live.update(screen, refresh=True)
 
 
-def look(client: Client, namespace: str | None, now: float) -> list[Row]:
+def _looked(client: Client, namespaces: str | None) -> list[Row]:
+    """As `look`; a server that fails will do better later. Raises ServerAway, ServerRefused."""
+    try:
+        return look(client, namespaces, time.time())
+    except ServerRefused as error:
+        if error.facts["answer"] < FAILING:
+            raise
+        raise ServerAway(url=client.url, reason=error.facts["text"]) from error
+
+
+class Farm:
+    """The rows of a farm, kept current by events."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[Row, float]] = {}
+
+    def take_all(self, rows: Iterable[Row]) -> None:
+        """What a look at the whole farm has shown."""
+        now = time.time()
+        self.rows = {row.id: (row, now - (row.age or 0.0)) for row in rows}
+
+    def take(self, envelope: dict[str, Any]) -> None:
+        """An event: the row as the extra fields tell it; one that is older than what the row shows is passed over."""
+        thing_id = ":".join(str(envelope.get("topic", "")).split("/", 2)[:2])
+        at = datetime.fromisoformat(str(envelope["timestamp"])).timestamp()
+        if thing_id in self.rows and self.rows[thing_id][1] > at:
+            return
+        if envelope.get("path") == "/" and "value" not in envelope:
+            self.rows.pop(thing_id, None)
+            return
+        thing = {**(envelope.get("extra") or {}), "thingId": thing_id, "_modified": envelope["timestamp"]}
+        self.rows[thing_id] = (_row(thing, at), at)
+
+    def shown(self, now: float) -> list[Row]:
+        """In the order of their ids, as old as they are by now."""
+        return [structs.replace(row, age=now - at) for _, (row, at) in sorted(self.rows.items())]
+
+
+def look(client: Client, namespaces: str | None, now: float) -> list[Row]:
     """Every turbine and mast that the login may see. Raises ServerAway, ServerRefused."""
-    wanted = "thingId,_modified,attributes/kind,attributes/ratedPower"
-    query = {"fields": f"{wanted},features/{FEATURE}/properties", "option": "size(200)"}
-    query |= {"namespaces": namespace} if namespace else {}
+    query = {"fields": f"thingId,_modified,{EXTRA}", "option": "size(200)"}
+    query |= {"namespaces": namespaces} if namespaces else {}
+    chosen = set((namespaces or "").split(","))
     following: str | None = f"/api/2/things?{urlencode(query)}"
     rows: list[Row] = []
     while following is not None:
         things, following = client.get(following)
         rows.extend(
-            _row(thing, now) for thing in things if namespace is None or thing["thingId"].startswith(f"{namespace}:")
+            _row(thing, now) for thing in things if namespaces is None or thing["thingId"].partition(":")[0] in chosen
         )
     return sorted(rows, key=lambda row: row.id)
 
