@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -129,11 +128,10 @@ class Request:
     """A request taken apart once.
 
     `ditto`: headers for the registry, `edge`: headers for us, `query`: the other parameters, `given`: all as they came. `begun`:
-    when an answer began that goes on until somebody ends it, by the performance counter; `abort`: ends its connection at once.
+    when an answer began that goes on until somebody ends it, by the performance counter.
     """
 
     __slots__ = (
-        "abort",
         "begun",
         "body_done",
         "caller",
@@ -169,7 +167,6 @@ class Request:
         self.reach: Reach | None = None
         self.body_done = False
         self.begun: float | None = None
-        self.abort: Callable[[], None] | None = None
         self.route = "other"
 
     def read_headers(self, raw: Any) -> None:

@@ -124,6 +124,9 @@ class Stream:
         self._send = send
         self._heart = heart
         self._holds = holds
+        self.place: Callable[[], int] | None = None
+        """How far the reader has come when nothing waits; heartbeats tell it, so that a quiet reader need not go far back."""
+        self._told = 0
         self._waiting: list[bytes] = []
         self._size = 0
         self._ended = False
@@ -163,10 +166,16 @@ class Stream:
         """A second has gone by: a heartbeat if it was a quiet one."""
         self._beats += 1
         if self._quiet and not self._waiting and not self._ended:
-            self._waiting.append(HEARTBEAT)
-            self._size += len(HEARTBEAT)
+            self._waiting.append(self._heartbeat())
         self._quiet = True
         self._go_on()
+
+    def _heartbeat(self) -> bytes:
+        number = self._told if self.place is None else self.place()
+        if number == self._told:
+            return HEARTBEAT
+        self._told = number
+        return b"data:\nid:%d\n\n" % number
 
     async def run(self, source: Coroutine[Any, Any, None] | None = None) -> None:
         """Send until it ends, the reader is gone or the login holds no more; `source` puts events in meanwhile.
@@ -182,6 +191,7 @@ class Stream:
             others.append(loop.create_task(self._feed(source)))
         try:
             await self._send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": True})
             await self._send_all()
         except asyncio.CancelledError:
             if not self._late or self._task is None:
@@ -223,11 +233,9 @@ class Stream:
                 await self._wake
 
     async def _close(self) -> None:
-        """The end of the answer; a reader who has not taken the rest is not waited for."""
+        """The end of the answer; a reader who has not taken the rest is not waited for: the connection ends with the call."""
         if not self._sending:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        elif self._request.abort is not None:
-            self._request.abort()
 
     async def _feed(self, source: Coroutine[Any, Any, None]) -> None:
         try:
