@@ -9,7 +9,9 @@ from msgspec import UNSET, UnsetType
 from skerry import pointer, topics
 from skerry.protocol import event_topic
 from skerry.rql import evaluate, instant
+from skerry.rql.parse import RqlInvalid
 from skerry.rql.parse import parse as parse_rql
+from skerry.rql.predicate import fields
 from skerry.times import write as write_time
 
 if TYPE_CHECKING:
@@ -18,13 +20,31 @@ if TYPE_CHECKING:
     from skerry.rql.predicate import Field, Predicate
     from skerry.signals import Event, Json, Micros
 
-SCOPES = ("entity", "resource", "thing", "time", "topic")
-"""What a field of a filter may speak of besides the thing: `topic:action`, `resource:path`, `entity:id`, `time:now` ..."""
+TOPIC = frozenset(
+    ("full", "namespace", "entityName", "group", "channel", "criterion", "action", "subject", "action-subject")
+)
+NAMES = {
+    "entity": frozenset({"id", "name", "namespace"}),
+    "resource": frozenset({"path", "type"}),
+    "thing": frozenset({"id", "name", "namespace"}),
+    "topic": TOPIC,
+}
+"""What a field of a filter may speak of besides the thing: `topic:action`, `resource:path`, `entity:id` ...; and `time:now`."""
+SCOPES = (*NAMES, "time")
 
 
 def parse(text: str, now: Micros) -> Predicate:
     """The predicate in a subscriber's filter. Raises RqlInvalid."""
-    return parse_rql(text, now, SCOPES)
+    predicate = parse_rql(text, now, SCOPES)
+    for field in fields(predicate):
+        scope, colon, name = field[0].partition(":")
+        if len(field) == 1 and colon and name not in NAMES.get(scope, ()) and instant.resolve(name, now) is None:
+            at = text.find(field[0])
+            problem = f"there is no '{field[0]}'; there are " + ", ".join(
+                f"{scope}:{one}" for scope, names in NAMES.items() for one in sorted(names)
+            )
+            raise RqlInvalid(position=at + 1, problem=problem, near=text[max(0, at - 30) : at + 30], sound=True)
+    return predicate
 
 
 def matches(predicate: Predicate, event: Event, extra: Json | UnsetType, now: Micros) -> bool:
@@ -40,6 +60,8 @@ def matches(predicate: Predicate, event: Event, extra: Json | UnsetType, now: Mi
             return about(name, event, now)
         if name in _SPECIAL:
             return [_SPECIAL[name](event)]
+        if name == "_created" and event.action == "created" and not event.path:
+            return [write_time(event.timestamp)]
         if not whole:
             whole.append(changed(event, extra))
         document = whole[0]

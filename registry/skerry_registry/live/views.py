@@ -22,6 +22,7 @@ NUMBER = "skerry-number"
 """The header of an envelope that carries the event's place in the journal."""
 FEATURE_ID = "feature:id"
 
+_MEDIA, _PATCH = "application/json", "application/merge-patch+json"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,8 +68,11 @@ class Told:
         envelope = event_envelope(event)
         told = envelope["headers"]
         told[NUMBER] = event.number
-        if "requested-acks" in told:
-            told["requested-acks"] = self.asked(labels)
+        told["response-required"] = False
+        told["requested-acks"] = self.asked(labels)
+        told["entity-revision"] = event.revision
+        if "value" in envelope:
+            told.setdefault("content-type", _MEDIA if event.action != "merged" else _PATCH)
         if self.extra is not UNSET:
             envelope["extra"] = self.extra
         return envelope
@@ -118,11 +122,17 @@ def _metadata_seen(tree: Json | UnsetType, permits: Permits) -> Json | UnsetType
 
 
 def extra_of(event: Event, held: Held, permits: Permits, selector: Selector) -> Json | UnsetType:
-    """The extra fields that are told with an event, as far as they may be read; UNSET for a thing that is gone."""
+    """The extra fields that are told with an event, as far as they may be read; UNSET where that is nothing.
+
+    Of a thing that is gone there are its id and its last revision.
+    """
+    if held.document is None:
+        facts = {"thingId": event.id, "_namespace": event.id.partition(":")[0], "_revision": event.revision}
+        return fields.select(facts, selector) or UNSET
     visible = guarded.shown(permits, held)
     if visible is None or visible.document is None:
         return UNSET
-    return fields.select(things.with_special(visible, visible.document, selector), _resolved(selector, event))
+    return fields.select(things.with_special(visible, visible.document, selector), _resolved(selector, event)) or UNSET
 
 
 def _resolved(selector: Selector, event: Event) -> Selector:
