@@ -126,9 +126,19 @@ async def served(folder: Path, *, settings: Settings | None = None, **more: Any)
         registry.on_refused(refusals.command)
         more.setdefault("audit", Audit(Readers(trail, registry), clock).answer)
         more.setdefault("refused", refusals.request)
-        streams = Streams.of(registry)
+        streams = Streams.of(registry, message_max_bytes=settings.message_max_bytes)
+        sessions = Sessions(
+            registry,
+            identities,
+            settings,
+            streams=streams,
+            search=search,
+            new_id=new_id,
+            refused=refusals.request,
+            refused_command=refusals.command,
+        )
+        more.setdefault("gauges", sessions.gauges())
         app = create_http(registry, identities, settings, new_id=new_id, search=search, streams=streams, **more)
-        sessions = Sessions(registry, identities, settings, streams=streams, search=search, new_id=new_id)
         telling = asyncio.create_task(streams.desired.run(None))
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(

@@ -1,0 +1,99 @@
+"""Sessions that ask too much, take too little, or go away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from skerry_registry.settings import Settings
+from skerry_registry.ws import session as limits
+from wire.http_server import Served, served
+from wire.sessions import PATIENCE, Socket, session
+
+pytestmark = pytest.mark.usefixtures("no_task_left")
+
+
+async def gauge(server: Served, name: str) -> float:
+    async with server.client("devops") as operator:
+        lines = (await operator.get("/metrics")).text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith(name)))
+
+
+async def test_frames_over_the_bound_are_refused_and_the_session_stays(tmp_path: Path) -> None:
+    settings = structs.replace(Settings(), ws_frames_per_second=20)
+    async with served(tmp_path, settings=settings) as server, session(server) as socket:
+        envelope = {"topic": "ns/t1/things/twin/commands/retrieve", "path": "/"}
+        for number in range(200):
+            await socket.send(envelope | {"headers": {"correlation-id": f"{number}"}})
+        answers = [await socket.receive() for _ in range(200)]
+        codes = [answer["value"]["error"] for answer in answers]
+        assert set(codes) == {"too.many.requests", "things:thing.notfound"}
+        assert {answer["headers"]["correlation-id"] for answer in answers} == {str(number) for number in range(200)}
+
+
+async def test_a_reader_that_stalls_is_let_go_of_and_slows_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PATIENCE", 0.0)
+    async with served(tmp_path) as server, session(server) as writer, session(server) as reader:
+        await reader.start("EVENTS")
+        await writer.command("create", "ns:t1", value={})
+        await reader.receive()
+        async with session(server) as stalled:
+            await stalled.start("EVENTS")
+            stalled.wire.transport.pause_reading()
+            value = "x" * 90_000
+            sent = 0
+            while not await gauge(server, "skerry_ws_slow"):
+                for _ in range(20):
+                    reply = await writer.command("modify", "ns:t1", "/attributes/a", value=f"{value}{sent}")
+                    assert reply["status"] in {201, 204}
+                    sent += 1
+                    assert (await reader.receive())["value"] == f"{value}{sent - 1}"
+                assert sent < 2_000
+            stalled.wire.transport.resume_reading()
+            code, reason = await stalled.closed()
+            assert code == 1006 or (code == 1013 and "wait for you" in reason)
+        assert (await writer.command("modify", "ns:t1", "/attributes/a", value="last"))["status"] == 204
+        assert (await reader.receive())["value"] == "last"
+
+
+async def test_a_client_that_takes_no_answers_is_not_read_on(tmp_path: Path) -> None:
+    async with served(tmp_path) as server, session(server) as greedy, session(server) as other:
+        await greedy.command("create", "ns:t1", value={"attributes": {"long": "x" * 90_000}})
+        greedy.wire.transport.pause_reading()
+        envelope = json.dumps({"topic": "ns/t1/things/twin/commands/retrieve", "path": "/", "headers": {}})
+        sending = asyncio.create_task(send_many(greedy, envelope, 3_000))
+        for _ in range(50):
+            assert (await other.command("retrieve", "ns:t1"))["status"] == 200
+        greedy.wire.transport.resume_reading()
+        answers = [await greedy.receive() for _ in range(3_000)]
+        assert {answer["status"] for answer in answers} == {200}
+        await sending
+
+
+async def send_many(socket: Socket, envelope: str, count: int) -> None:
+    for _ in range(count):
+        await socket.send(envelope)
+
+
+async def test_sessions_that_vanish_leave_nothing_behind(tmp_path: Path) -> None:
+    async with served(tmp_path) as server:
+        for _ in range(20):
+            async with session(server, declared_acks='["my:label"]') as socket:
+                for sort in ("EVENTS", "MESSAGES", "LIVE-COMMANDS", "LIVE-EVENTS", "POLICY-ANNOUNCEMENTS"):
+                    await socket.start(sort)
+                await socket.send(
+                    {"topic": "_/_/things/twin/search/subscribe", "path": "/", "headers": {}, "value": {}}
+                )
+                await socket.receive()
+                socket.wire.transport.abort()
+            async with asyncio.timeout(PATIENCE):
+                while await gauge(server, "skerry_ws_sessions"):
+                    pass
+        async with session(server, declared_acks='["my:label"]') as socket:
+            assert (await socket.command("create", "ns:t1", value={}))["status"] == 201
