@@ -23,6 +23,7 @@ from skerry_adapters.broker.packets import (
     Suback,
     Subscribe,
 )
+from skerry_adapters.downlink import Reading
 from skerry_adapters.inbound import Inbound
 
 Kind = TypeVar("Kind")
@@ -57,6 +58,9 @@ class Asked:
 
     def receive(self, verdicts: Verdicts, topic: str) -> bool | None:
         return self.may(verdicts.subjects, "receive", topic)
+
+    def reads(self, verdicts: Verdicts, reading: Reading) -> bool | None:
+        return self.may(verdicts.subjects, "read", reading.thing_id)
 
     async def learn(self, topics: Iterable[str]) -> None:
         """Nothing is lacking."""

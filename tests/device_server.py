@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, closing
@@ -11,15 +12,20 @@ from typing import Any
 from broker_dialog import Dialog, clock
 from skerry import times
 from skerry.signals import Command
-from skerry_adapters.broker import Broker, PolicyRights, Refusal, Topics
+from skerry_adapters.broker import Broker, BrokerDownlink, PolicyRights, Refusal, Topics
 from skerry_adapters.dead_letters import DeadLetters
 from skerry_adapters.inlet import Inlet
+from skerry_adapters.replies import Replies
 from skerry_adapters.sources import DEFAULT_SOURCES, Source
+from skerry_adapters.talk import Talk
 from skerry_policies.document import Terms
 from skerry_registry.device_rights import ThingRights, keep_current, logins
 from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.namespaces import NamespaceRule, NamespaceRules
 from skerry_registry.identities.tokens import ApiTokens
+from skerry_registry.live.devices import Devices
+from skerry_registry.live.envelopes import Envelopes
+from skerry_registry.live.streams import Streams
 from skerry_registry.reasons import Reasons
 from skerry_registry.registry import Registry
 from skerry_registry.settings import Settings
@@ -41,6 +47,7 @@ class Farm:
         self.letters = letters
         self.refusals = refusals
         self.tokens: ApiTokens
+        self.streams: Streams
 
     async def policy(self, policy_id: str, **entries: dict[str, str]) -> None:
         """Write a policy: label -> resource -> permissions, for the subject nginx:<label>; `admin` may everything."""
@@ -117,7 +124,18 @@ async def farm(
                 clock=clock,
                 folder=folder,
             )
-            async with broker:
+            streams = Streams.of(registry)
+            downlink = BrokerDownlink(broker)
+            devices = Devices(streams, Envelopes(registry, streams), downlink, lambda: next(ids))
+            async with Talk(devices, Replies(downlink), lambda: next(ids)) as talk, broker:
+                inlet.attach(talk)
+                leave = devices.listen()
+                following = asyncio.create_task(streams.desired.run(downlink))
                 made = Farm(registry, broker, accounts, letters, refusals)
-                made.tokens = identities.tokens
-                yield made
+                made.tokens, made.streams = identities.tokens, streams
+                try:
+                    yield made
+                finally:
+                    leave()
+                    following.cancel()
+                    await asyncio.wait({following})

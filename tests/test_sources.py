@@ -9,12 +9,13 @@ from skerry_adapters.sources import DEFAULT_SOURCES, Source, matcher
 
 
 def test_the_default_sources_take_envelopes_and_telemetry() -> None:
-    ditto, telemetry = DEFAULT_SOURCES
+    ditto, telemetry, hono = DEFAULT_SOURCES
     assert (ditto.filters, ditto.payload) == (("ditto/#",), "ditto")
     assert (telemetry.filters, telemetry.pattern) == (
         ("telemetry/+/+/+",),
         "telemetry/{namespace}/{name}/{feature}",
     )
+    assert {"t", "e", "telemetry", "event", "t/+/+", "command/+/+/res/+/+", "c/+/+/s/+/+"} < set(hono.filters)
 
 
 def test_topics_follow_from_the_pattern() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -43,6 +43,19 @@ class Inbound(Struct, frozen=True, kw_only=True):
     origin: str = "mqtt"
     response_topic: str | None = None
     correlation: bytes | None = None
+
+
+class Aside(Struct, frozen=True, kw_only=True):
+    """An envelope that is no plain change of a thing or policy. `asks`: its reply may take a while.
+
+    `request`, `status`: it answers a Hono command; what it is about stands then in what was sent, and `members` may be empty.
+    """
+
+    members: dict[str, Any]
+    subjects: tuple[str, ...]
+    asks: bool = True
+    request: str = ""
+    status: int = 200
 
 
 Take: TypeAlias = Callable[[Sequence[Inbound]], Awaitable[None]]

@@ -14,9 +14,10 @@ from skerry.errors import SkerryError
 from skerry.preconditions import PreconditionFailed
 from skerry.signals import Clock, Command, Handle, Response
 from skerry_adapters.dead_letters import DeadLetter, DeadLettersUnavailable, letter
-from skerry_adapters.inbound import Inbound
+from skerry_adapters.inbound import Aside, Inbound
 from skerry_adapters.mapping import Inbounder, MappingError, compile_source
 from skerry_adapters.sources import Source, matcher
+from skerry_adapters.talk import Talk, asks_acks
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,14 @@ class NoSource(MappingError):
     status = 404
     message = "No source takes the topic '{topic}'."
     description = "Publish to a topic of a source, or add the topic to a source in the settings."
+
+
+class NoChange(MappingError):
+    """An envelope that asks or answers, in a replay."""
+
+    code = "mapping.envelope.nochange"
+    message = "The envelope that came on '{topic}' changes nothing that could be made up for."
+    description = "Have the device send it again."
 
 
 class Keep(Protocol):
@@ -93,6 +102,7 @@ class Inlet:
         self._by_name = {source.name: (inbound, source.payload == "telemetry") for source, _, inbound in self._sources}
         self._count = count
         self._explain = explain
+        self._talk: Talk | None = None
         self._handle = handle
         self._dead_letters = dead_letters
         self._clock = clock
@@ -101,15 +111,21 @@ class Inlet:
         self._said: dict[str, int] = {}
         self._unsaid: dict[str, int] = {}
 
+    def attach(self, talk: Talk) -> None:
+        """Give it the envelopes that are no plain changes, and have it reply to those that are."""
+        self._talk = talk
+
     async def take(self, messages: Sequence[Inbound]) -> None:
         """Return when each message is committed or kept as a dead letter."""
         counters = self.counters
         counters.received += len(messages)
-        places, commands, dead = self._mapped(messages)
+        places, commands, dead, asides = self._mapped(messages)
         unmapped = len(dead)
+        answers: list[Response | SkerryError] = []
         if commands:
             if self._troubled:
                 await self._troubled[-1].wait()
+            waiting = self._attend(messages, places, commands)
             answers = await self._ask(commands)
             if any(isinstance(answer, SkerryError) for answer in answers):
                 answers = await self._insist(commands, answers)
@@ -120,13 +136,57 @@ class Inlet:
                         dead[place] = self._refused(message, self._route(message.topic)[0], answer)
             if self._count is not None:
                 self._count([one for place, one in zip(places, commands, strict=True) if place not in dead])
+            self._tell(messages, places, commands, answers, waiting)
         if dead:
             await self._bury([dead[place] for place in sorted(dead)])
         counters.dead += len(dead)
         counters.committed += len(commands) - (len(dead) - unmapped)
+        if self._talk is not None:
+            for message, aside in asides:
+                await self._talk.hear(message, aside)
 
-    def _mapped(self, messages: Sequence[Inbound]) -> tuple[Sequence[int], list[Command], dict[int, DeadLetter]]:
-        """Which messages mean something, their commands, and the others as dead letters by their place.
+    def _attend(
+        self, messages: Sequence[Inbound], places: Sequence[int], commands: list[Command]
+    ) -> dict[int, asyncio.Future[Response]]:
+        """Begin to wait for the acknowledgements that changes ask for; by place."""
+        waiting: dict[int, asyncio.Future[Response]] = {}
+        if self._talk is None:
+            return waiting
+        for index, place in enumerate(places):
+            command = commands[index]
+            if command.topic is not None and asks_acks(command):
+                command = commands[index] = self._talk.named(command)
+                future = self._talk.attend(messages[place], command)
+                if future is not None:
+                    waiting[place] = future
+        return waiting
+
+    def _tell(
+        self,
+        messages: Sequence[Inbound],
+        places: Sequence[int],
+        commands: Sequence[Command],
+        answers: Sequence[Response | SkerryError],
+        waiting: dict[int, asyncio.Future[Response]],
+    ) -> None:
+        """Tell devices what became of their envelopes."""
+        if self._talk is None:
+            return
+        for place, command, answer in zip(places, commands, answers, strict=True):
+            if command.topic is None:
+                continue
+            future = waiting.get(place)
+            if future is None:
+                self._talk.replies.answer(messages[place], command, answer)
+            elif isinstance(answer, SkerryError):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def _mapped(
+        self, messages: Sequence[Inbound]
+    ) -> tuple[Sequence[int], list[Command], dict[int, DeadLetter], list[tuple[Inbound, Aside]]]:
+        """Which messages mean something, their commands, the others as dead letters by their place, and what is no change.
 
         What goes to devices is between the broker and them, unless a source takes it.
         """
@@ -135,21 +195,32 @@ class Inlet:
         commands: list[Command] = []
         places: list[int] = []
         dead: dict[int, DeadLetter] = {}
+        asides: list[tuple[Inbound, Aside]] = []
         for place, message in enumerate(messages):
             route = routes.get(message.topic) or self._route(message.topic)
             try:
-                commands.append(route[1](message, now))
+                made = route[1](message, now)
             except NoSource as error:
                 if not message.topic.startswith(TO_DEVICES):
                     dead[place] = self._refused(message, route[0], error)
             except SkerryError as error:
                 dead[place] = self._refused(message, route[0], error)
+                self._tell_refusal(message, route[0], error)
             except Exception:  # the edge's outermost loop: no message may stop the intake
                 log.exception("mapping failed", extra={"topic": message.topic, "source": route[0]})
                 dead[place] = self._refused(message, route[0], MappingError())
             else:
-                places.append(place)
-        return places, commands, dead
+                if isinstance(made, Command):
+                    commands.append(made)
+                    places.append(place)
+                else:
+                    asides.append((message, made))
+        return places, commands, dead, asides
+
+    def _tell_refusal(self, message: Inbound, source: str, error: SkerryError) -> None:
+        """Tell a device that its envelope could not be read; telemetry has nobody to tell."""
+        if self._talk is not None and not self._by_name[source][1]:
+            self._talk.replies.refuse(message, error)
 
     async def replay(self, dead: DeadLetter) -> SkerryError | None:
         """Try a dead letter again (the Again seam). Telemetry without a time counts as observed when it first arrived."""
@@ -167,6 +238,8 @@ class Inlet:
             command = inbound(message, self._clock())
         except SkerryError as error:
             return error
+        if not isinstance(command, Command):
+            return NoChange(topic=message.topic)
         if telemetry and command.observed is None:
             command = structs.replace(command, observed=dead.time)
         answers = await self._ask([command])

@@ -12,19 +12,22 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, structs
 
-from skerry import protocol, times
+from skerry import headers, protocol, times, topics
 from skerry.errors import SkerryError
+from skerry.headers import HeaderInvalid
 from skerry.ids import check_feature_id, check_thing_id
 from skerry.pointer import parse
 from skerry.signals import Command, Json, Micros, Path
 from skerry.values import KEY_LIMIT, JsonKeyInvalid, check_key
 from skerry.values import name as kind_of
-from skerry_adapters.inbound import Inbound
+from skerry_adapters.hono import HONO_ANSWERS, UPLINKS, hono_answer
+from skerry_adapters.inbound import Aside, Inbound
 from skerry_adapters.sources import PLACEHOLDER, Source, TimeFormat
 
-Inbounder: TypeAlias = Callable[[Inbound, Micros], Command]
+Inbounder: TypeAlias = Callable[[Inbound, Micros], "Command | Aside"]
 
 DEEPEST = 64
+_CHANGES = frozenset({"create", "modify", "merge", "delete"})
 _KNOWN = 50_000
 _SHORT_TOPIC = 512
 _UNITS = {"auto": 1_000, "ms": 1_000, "s": 1_000_000, "us": 1}
@@ -118,14 +121,17 @@ class ValueMissing(MappingError):
 
 
 def compile_source(source: Source, limit: int) -> Inbounder:
-    """The source's mapping: `inbound(message, now)` gives the command or raises a SkerryError. `limit`: payload bytes."""
-    inbound = _ditto(source) if source.payload == "ditto" else _Telemetry(source).command
+    """The source's mapping: `inbound(message, now)` gives the command, or an envelope that is none, or raises a SkerryError.
 
-    def checked(message: Inbound, now: Micros) -> Command:
+    `limit`: payload bytes.
+    """
+    inbound: Inbounder = _ditto(source) if source.payload == "ditto" else _Telemetry(source).command
+
+    def checked(message: Inbound, now: Micros) -> Command | Aside:
         if len(message.payload) > limit:
             raise PayloadTooLarge(size=len(message.payload), limit=limit)
         made = inbound(message, now)
-        if message.reach is not None:
+        if message.reach is not None and isinstance(made, Command):
             message.reach.check_command(made)
         return made
 
@@ -133,10 +139,22 @@ def compile_source(source: Source, limit: int) -> Inbounder:
 
 
 def _ditto(source: Source) -> Inbounder:
-    def command(message: Inbound, _now: Micros) -> Command:
-        made = protocol.command_from(message.payload, message.subjects or source.subjects, message.origin)
+    def command(message: Inbound, _now: Micros) -> Command | Aside:
+        subjects = message.subjects or source.subjects
+        if message.topic.startswith(HONO_ANSWERS):
+            return hono_answer(message, subjects)
+        members = protocol.members_of(message.payload)
+        if not is_change(members):
+            if not message.subjects:
+                _check_topic(message.topic, ":".join(members["topic"].split("/", 2)[:2]))
+            return Aside(members=members, subjects=subjects, asks=_asks(members))
+        made = protocol.command_from(members, subjects, message.origin)
         if not message.subjects:
             _check_topic(message.topic, made.id)
+        if "requested-acks" in made.headers and headers.timeout(made.headers.get("timeout"), 1.0) == 0:
+            raise HeaderInvalid(
+                name="timeout", value="0", problem="acknowledgements are asked for, and no time to wait"
+            )
         if not message.qos:
             return made
         return structs.replace(made, digest=delivery(source.name, message), redelivered=message.redelivered)
@@ -147,8 +165,31 @@ def _ditto(source: Source) -> Inbounder:
 def _check_topic(topic: str, thing_id: str) -> None:
     """Refuse an envelope about another thing than its topic: on an external broker topics are what tells publishers apart."""
     levels = topic.split("/", 3)
-    if len(levels) > 2 and levels[0] == "ditto" and f"{levels[1]}:{levels[2]}" != thing_id:
+    if levels[0] == "ditto":
+        elsewhere = len(levels) > 2 and f"{levels[1]}:{levels[2]}" != thing_id
+    else:
+        elsewhere = levels[0] in UPLINKS and (len(levels) != 3 or levels[2] != thing_id)
+    if elsewhere:
         raise EnvelopeElsewhere(topic=topic, thing_id=thing_id)
+
+
+def is_change(members: dict[str, Json]) -> bool:
+    """Whether an envelope wants a twin or a policy changed (or is so wrong that whoever reads it as that says why)."""
+    try:
+        topic = topics.parse(protocol.text_of(members, "topic"))
+    except SkerryError:
+        return True
+    return (
+        topic.criterion == "commands"
+        and topic.channel != "live"
+        and topic.action in _CHANGES
+        and "status" not in members
+    )
+
+
+def _asks(members: dict[str, Json]) -> bool:
+    """Whether an envelope asks for something, rather than answers or tells it."""
+    return "status" not in members and topics.parse(members["topic"]).criterion in {"commands", "messages"}
 
 
 def delivery(source: str, message: Inbound) -> int:

@@ -22,6 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from skerry.signals import Clock, Micros
 from skerry_adapters.inbound import Inbound, Take
+from skerry_adapters.mqtt_downlink import WAITING, MqttDownlink
 from skerry_adapters.mqtt_wire import PUBACK, PUBCOMP, PUBREC, Tap, Wire, WireBroken
 from skerry_adapters.sources import Source
 
@@ -127,6 +128,7 @@ class MqttClient:
     ) -> None:
         self.address = address
         self.status = Status(since=clock(), error="not connected yet")
+        self.downlink = MqttDownlink()
         self._filters = {topic: source.qos for source in sources for topic in source.filters}
         self._take = take
         self._clock = clock
@@ -232,6 +234,8 @@ class MqttClient:
         try:
             gate(True)
             self._subscribe(client, self._begin(*await asyncio.wait_for(answer, ANSWER_SECONDS)))
+            five = self._protocol is MQTTProtocolVersion.MQTTv5
+            self.downlink.begin(client, five=five, resumed=self.status.resumed)
             while not self._closed.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._closed.wait(), 1.0)
@@ -245,6 +249,7 @@ class MqttClient:
             client.disconnect()
         finally:
             loop.remove_reader(descriptor)
+            self.downlink.end()
             self._wire = self._gate = None
             self._full = False
             self._waiting = deque(message for message in self._waiting if not message.qos)
@@ -308,8 +313,10 @@ class MqttClient:
             self._break(f"{by}: {code}")
 
         def on_subscribe(
-            _client: Client, _data: Any, _mid: int, codes: list[ReasonCode], _said: Properties | None
+            _client: Client, _data: Any, mid: int, codes: list[ReasonCode], _said: Properties | None
         ) -> None:
+            if self.downlink.answered(mid, granted=not codes[0].is_failure):
+                return
             for topic, code in zip(self._filters, codes, strict=False):
                 if code.is_failure:
                     self.status.error = f"the broker refused the subscription to {topic}: {code}"
@@ -318,6 +325,8 @@ class MqttClient:
         client.on_connect = on_connect
         client.on_disconnect = on_disconnect
         client.on_subscribe = on_subscribe
+        client.on_publish = self.downlink.settle
+        client.max_queued_messages_set(WAITING)
         return client
 
     def _connect(self, client: Client) -> None:
@@ -352,7 +361,7 @@ class MqttClient:
     def _read(self, client: Client, wire: Wire) -> None:
         messages, released = wire.read()
         if messages:
-            self._arrived(messages)
+            self._arrived(self.downlink.sift(messages))
         if released:
             self._recorded.difference_update(released)
             wire.write(b"".join([PUBCOMP + mid.to_bytes(2) for mid in released]))

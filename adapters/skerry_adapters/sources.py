@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import NODEFAULT, Meta, Struct, structs
 
 from skerry.signals import Json
+from skerry_adapters.hono import HONO_TOPICS
 
 TimeFormat: TypeAlias = Literal["auto", "rfc3339", "s", "ms", "us"]
 
@@ -186,4 +187,5 @@ DEFAULT_SOURCES: tuple[Source, ...] = (
         payload="telemetry",
         pattern="telemetry/{namespace}/{name}/{feature}",
     ),
+    Source(name="hono", topics=HONO_TOPICS, payload="ditto"),
 )

@@ -18,12 +18,14 @@ from msgspec import Struct, field
 
 from skerry import times
 from skerry.errors import SkerryError
-from skerry_adapters.broker import Broker, PolicyRights, Topics
+from skerry_adapters.broker import Broker, BrokerDownlink, PolicyRights, Topics
 from skerry_adapters.dead_letters import DeadLetters
 from skerry_adapters.inlet import Inlet
 from skerry_adapters.mqtt import Address, MqttClient
+from skerry_adapters.replies import Replies
 from skerry_adapters.series.ports import Copied, SeriesUnavailable
 from skerry_adapters.series.sink import Sink
+from skerry_adapters.talk import Talk
 from skerry_policies.document import Terms
 from skerry_registry import contradictions, disk, logs
 from skerry_registry.audit import Trail
@@ -44,6 +46,8 @@ from skerry_registry.http.site import create_http
 from skerry_registry.identities.creation import Creation
 from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.namespaces import NamespaceRules
+from skerry_registry.live.devices import Devices
+from skerry_registry.live.envelopes import Envelopes
 from skerry_registry.live.streams import Streams
 from skerry_registry.reasons import Reasons
 from skerry_registry.registry import Registry
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from skerry.signals import Micros
+    from skerry_adapters.downlink import Downlink
     from skerry_adapters.series.ports import Series
 
 log = logging.getLogger(__name__)
@@ -112,7 +117,7 @@ async def serve(settings: Settings, *, ready: Callable[[Running], None] | None =
                 ready(server.running(f"http://{shown}:{port}"))
 
         sessions = server.sessions()
-        http = asyncio.create_task(run_http(server.http(), settings, started, open=sessions.open), name="http")
+        http = asyncio.create_task(run_http(server.http(sessions), settings, started, open=sessions.open), name="http")
         stopping = asyncio.create_task(stop.wait(), name="stopping")
         try:
             await asyncio.wait({http, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -159,7 +164,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             creation_rules=Creation.of(settings.entity_creation_grant, settings.entity_creation_revoke),
         )
     )
-    streams = Streams.of(registry)
+    streams = Streams.of(registry, message_max_bytes=settings.message_max_bytes)
     expiry = Expiry(registry, store, streams.announcements)
     await stack.enter_async_context(_in_background("subjects that end", expiry.run()))
     search = await stack.enter_async_context(Search(registry, store, memory=folder / "search-fields.json"))
@@ -221,8 +226,12 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
             session_expiry=settings.mqtt_session_expiry,
         )
         broker = MqttClient(address, settings.sources, inlet.take, now)
+    downlink: Downlink = BrokerDownlink(broker) if isinstance(broker, Broker) else broker.downlink
+    devices = Devices(streams, Envelopes(registry, streams, refused=refusals.command), downlink, new_id)
+    inlet.attach(await stack.enter_async_context(Talk(devices, Replies(downlink), new_id)))
     await stack.enter_async_context(broker)
-    await stack.enter_async_context(_in_background("desired state", streams.desired.run(None)))
+    stack.callback(devices.listen())
+    await stack.enter_async_context(_in_background("desired state", streams.desired.run(downlink)))
     return _Server(
         settings=settings,
         identities=identities,
@@ -264,8 +273,8 @@ class _Server(Struct, frozen=True, kw_only=True):
     trail: Trail
     refusals: Refusals
 
-    def http(self) -> Any:
-        """The HTTP application over the parts."""
+    def http(self, sessions: Sessions) -> Any:
+        """The HTTP application over the parts; `sessions` are counted in its measures."""
         journal = self.registry.journal
         history = History(self.registry, self.series, lambda seconds: self.sink.reach(journal.last, seconds))
         return create_http(
@@ -290,13 +299,20 @@ class _Server(Struct, frozen=True, kw_only=True):
             search=self.search,
             streams=self.streams,
             page_folder=PAGE,
-            gauges=self.gauges(),
+            gauges=[*self.gauges(), *sessions.gauges()],
         )
 
     def sessions(self) -> Sessions:
         """The WebSockets over the parts."""
         return Sessions(
-            self.registry, self.identities, self.settings, streams=self.streams, search=self.search, new_id=new_id
+            self.registry,
+            self.identities,
+            self.settings,
+            streams=self.streams,
+            search=self.search,
+            new_id=new_id,
+            refused=self.refusals.request,
+            refused_command=self.refusals.command,
         )
 
     def backup(self) -> Backup:

@@ -96,7 +96,7 @@ class Rules:
         self._ditto = any(topic.split("/")[0] == "ditto" for source in sources for topic in source.topics)
 
     def of(self, holder: Holder, things: Iterable[Guarded], permits: Mapping[str, Permits]) -> list[str]:
-        """`write FILTER` and `read FILTER` of one user; `permits`: his rights by thing. One line for a whole namespace where he may all there is."""
+        """`write FILTER`, `read FILTER` and `deny FILTER` of one user; `permits`: his rights by thing. One line for a whole namespace where he may all there is."""
         if any(role in ADMINS for role in holder.roles):
             return ["readwrite #"]
         by_namespace: dict[str, list[Guarded]] = defaultdict(list)
@@ -125,7 +125,9 @@ class Rules:
         namespace, _, name = thing.id.partition(":")
         if permits.may("thing", (), "READ"):
             yield f"read {DEVICE}/{namespace}/{name}/#"
-        if self._ditto and permits.may("thing", (), "WRITE"):
+            if not permits.may("message", (), "READ"):
+                yield f"deny {DEVICE}/{namespace}/{name}/live"
+        if self._ditto and permits.may("thing", (), "WRITE") and permits.may("message", (), "WRITE"):
             yield f"write ditto/{namespace}/{name}/#"
         every = permits.may("thing", ("features",), "WRITE")
         for source in self._telemetry:

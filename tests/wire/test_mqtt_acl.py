@@ -11,6 +11,7 @@ from broker_dialog import Dialog
 from device_server import Farm, farm
 from servers import Mosquitto, mosquitto
 from skerry_adapters.broker.packets import Publish, Reason
+from skerry_adapters.sources import DEFAULT_SOURCES
 from skerry_registry.cli.commands import app
 from skerry_registry.cli.mqtt import NoJournal, acl_of
 from skerry_registry.settings import Settings
@@ -20,7 +21,7 @@ USERS = ("device", "owner", "reader", "other")
 
 
 async def things(server: Farm) -> None:
-    everything = {"thing:/": "READ WRITE"}
+    everything = {"thing:/": "READ WRITE", "message:/": "READ WRITE"}
     await server.policy(
         "x:p", owner=everything, reader={"thing:/": "READ"}, device={"thing:/features/scada": "READ WRITE"}
     )
@@ -55,8 +56,11 @@ async def test_the_lines_say_what_policies_say(tmp_path: Path) -> None:
             *("topic read device/x/+/#", "topic write ditto/x/+/#", "topic write telemetry/x/+/+"),
             *("topic read device/y/T1/#", "topic write ditto/y/T1/#", "topic write telemetry/y/T1/+"),
         ],
-        "reader": ["topic read device/x/+/#"],
-        "skerry": ["topic read ditto/#", "topic read telemetry/+/+/+", "topic write device/#"],
+        "reader": ["topic read device/x/+/#", "topic deny device/x/T1/live", "topic deny device/x/T2/live"],
+        "skerry": [
+            *(f"topic read {topic}" for source in DEFAULT_SOURCES for topic in source.filters),
+            *("topic write device/#", "topic read device/+/+/desired"),
+        ],
     }
 
 
@@ -86,6 +90,7 @@ async def test_mosquitto_lets_pass_what_the_lines_allow_and_nothing_else(tmp_pat
             await dialog.close()
         assert passed == ["device telemetry/x/T1/scada", "owner telemetry/x/T2/new", "owner ditto/x/T1/any"]
         assert [(await taker.expect(Publish)).topic for _ in passed] == [one.split()[1] for one in passed]
+        taker.send(Publish("device/x/T1/live", b"for those who may read messages", 0))
         taker.send(Publish("device/x/T1/go", b"go", 0))
         assert (await reader.expect(Publish)).payload == b"go"
         await other.silent()

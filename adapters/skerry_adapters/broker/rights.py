@@ -13,6 +13,7 @@ from skerry.signals import Path
 from skerry_adapters.broker.packets import Reason
 from skerry_adapters.broker.topics import SHORT_TOPIC, split_share
 from skerry_adapters.downlink import Reading
+from skerry_adapters.hono import device_of, is_anybodys, is_command
 from skerry_adapters.inbound import Reach
 from skerry_adapters.mapping import topic_form
 from skerry_adapters.sources import PLACEHOLDER, Source, matcher
@@ -150,10 +151,20 @@ class Things(Protocol):
 
 
 class Need(Struct, frozen=True):
-    """What publishing to a topic takes: WRITE on some part at or below the path of a thing; without a thing, the registry alone decides."""
+    """What publishing to a topic takes: WRITE on some part at or below the path of a thing; without a thing, the registry alone decides.
+
+    `talk`: where whatever may be said of the thing goes, it is also enough to WRITE some of its messages, or to READ all of it.
+    """
 
     thing_id: str = ""
     path: Path = ()
+    talk: bool = False
+
+    def met(self, permits: Permits) -> bool:
+        """Whether these rights are enough."""
+        if permits.may_partly("thing", self.path, "WRITE"):
+            return True
+        return self.talk and (permits.may_partly("message", (), "WRITE") or permits.may("thing", (), "READ"))
 
 
 class Topics:
@@ -176,8 +187,10 @@ class Topics:
         return found
 
     def thing_of(self, pattern: str) -> str | None:
-        """The one thing of which a topic or filter `device/{namespace}/{name}/...` speaks; None for any other."""
-        levels = split_share(pattern)[1].split("/", 3)
+        """The one thing of which a topic or filter `device/{namespace}/{name}/...` speaks, or one of Hono's; None for any other."""
+        levels = split_share(pattern)[1].split("/")
+        if is_command(levels):
+            return device_of(levels)
         if levels[0] != DEVICE or len(levels) < 3:
             return None
         return _thing_id(levels[1], levels[2])
@@ -226,12 +239,13 @@ def _reader(source: Source) -> Callable[[str], Need | None]:
 
 
 def _ditto_need(topic: str) -> Need | None:
-    """Below ditto/ the topic names the thing; elsewhere only the envelope does, and the registry reads it."""
+    """Below ditto/ the topic names the thing, of Hono's it may; elsewhere only the envelope does, and the registry reads it."""
     levels = topic.split("/", 3)
     if levels[0] != DITTO:
-        return _NO_PART
+        device = device_of(levels)
+        return _NO_PART if device is None else Need(device, talk=True)
     thing_id = _thing_id(levels[1], levels[2]) if len(levels) > 2 else None
-    return None if thing_id is None else Need(thing_id)
+    return None if thing_id is None else Need(thing_id, talk=True)
 
 
 def _filled(template: Sequence[str], names: dict[str, str]) -> str | None:
@@ -293,7 +307,7 @@ class PolicyRights:
             permits = self._things.permits(verdicts.subjects, need.thing_id)
         except NotInMemory:
             return None
-        may = permits is None or permits.may_partly("thing", need.path, "WRITE")
+        may = permits is None or need.met(permits)
         reason = Reason.SUCCESS if may else Reason.NOT_AUTHORIZED
         if self._things.last(verdicts.subjects, need.thing_id):
             self._note(verdicts.publish, topic, reason, need.thing_id)
@@ -309,12 +323,17 @@ class PolicyRights:
             return True
         may = self._reads(verdicts, topic)
         thing_id = self._topics.thing_of(topic)
-        if may is not None and thing_id is not None and self._things.last(verdicts.subjects, thing_id):
+        if (
+            may is not None
+            and thing_id is not None
+            and topic.startswith(DEVICE)
+            and self._things.last(verdicts.subjects, thing_id)
+        ):
             self._note(verdicts.receive, topic, may, thing_id)
         return may
 
     def reads(self, verdicts: Verdicts, reading: Reading) -> bool | None:
-        """READ, revoked nowhere below."""
+        """READ; on things revoked nowhere below."""
         if verdicts.everything:
             return True
         if not _within(verdicts, reading.thing_id):
@@ -323,7 +342,10 @@ class PolicyRights:
             permits = self._things.permits(verdicts.subjects, reading.thing_id)
         except NotInMemory:
             return None
-        return permits is not None and permits.may(reading.resource, reading.path, "READ")
+        if permits is None:
+            return False
+        may = permits.may if reading.resource == "thing" else permits.holds
+        return may(reading.resource, reading.path, "READ")
 
     async def learn(self, topics: Iterable[str]) -> None:
         """Load the things; where the store is away the registry will say so to whoever publishes."""
@@ -342,6 +364,8 @@ class PolicyRights:
 
     def _reads(self, verdicts: Verdicts, pattern: str) -> bool | None:
         thing_id = self._topics.thing_of(pattern)
+        if thing_id is None and is_anybodys(split_share(pattern)[1]):
+            return True
         if thing_id is None or not _within(verdicts, thing_id):
             return False
         try:

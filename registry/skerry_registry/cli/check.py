@@ -36,8 +36,8 @@ right one. `skerry check --config FILE` tells what is wrong without starting any
 _TAIL = """
 ## Sources
 
-What is taken in over MQTT. Without any, two are there: `ditto/#` for Ditto Protocol envelopes and `telemetry/+/+/+` for plain
-JSON devices, both acting as `nginx:ditto`. `[[sources]]` in the file replaces them:
+What is taken in over MQTT. Without any, three are there: `ditto/#` for Ditto Protocol envelopes, `telemetry/+/+/+` for plain
+JSON devices, and the topics of Eclipse Hono (`e`, `t` ..., with envelopes), all acting as `nginx:ditto`. `[[sources]]` in the file replaces them:
 
 ```toml
 [[sources]]

@@ -76,9 +76,11 @@ def acl_of(settings: Settings) -> str:
     ]
     if settings.mqtt_username:
         taken = [f"read {topic}" for source in settings.sources for topic in source.filters]
-        lines[settings.mqtt_username] = [*taken, "write device/#"]
+        lines[settings.mqtt_username] = [*taken, "write device/#", "read device/+/+/desired"]
     else:
-        notes.append("Skerry itself needs a login (the setting mqtt_username): read on its sources, write on device/#.")
+        notes.append(
+            "Skerry itself needs a login (the setting mqtt_username): read on its sources and device/+/+/desired, write on device/#."
+        )
     return write(lines, notes)
 
 
