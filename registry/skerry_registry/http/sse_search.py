@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from skerry import fields
+from skerry import fields, times
 from skerry.ids import check_thing_id
 from skerry.rql import evaluate
 from skerry.signals import Command
@@ -17,7 +17,8 @@ from skerry_registry.http.errors import SearchOptionInvalid
 from skerry_registry.http.options import Option, order
 from skerry_registry.http.search import PREFIX, asked_of, shown
 from skerry_registry.http.sse import Stream, event
-from skerry_registry.search.order import TEXT, stand
+from skerry_registry.search.masks import TIMES
+from skerry_registry.search.order import NUMERIC, TEXT, stand
 from skerry_registry.search.query import After
 from skerry_registry.search.search import needed
 
@@ -122,6 +123,8 @@ def _key(thing: Json, key: Sort) -> tuple[int, Json]:
     field = key.field
     if field == ("thingId",):
         return TEXT, thing["thingId"]
+    if field in TIMES:
+        return NUMERIC, float(times.parse(thing[field[0]]))
     if field[:2] == ("features", "*"):
         features = thing.get("features") or {}
         values = [value for feature in features.values() for value in evaluate.at(feature, field, 2)]

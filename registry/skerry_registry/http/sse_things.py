@@ -6,11 +6,10 @@ import re
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from skerry import pointer, times
+from skerry import pointer
 from skerry.headers import HeaderInvalid
 from skerry.ids import check_thing_id
 from skerry.live import payload_of, subject_of
-from skerry.rql import instant
 from skerry.values import JsonFormatInvalid
 from skerry_registry.http.errors import RouteNotFound
 from skerry_registry.http.search import namespaces_of
@@ -21,7 +20,7 @@ from skerry_registry.http.things import PREFIX, thing_id_in
 from skerry_registry.live import event_filter
 from skerry_registry.live.changes import Wanted
 from skerry_registry.live.channel import LiveWanted
-from skerry_registry.live.persisted import EVER, Span
+from skerry_registry.live.persisted import EVER, Span, instant_of
 from skerry_registry.live.sender import Sender
 
 if TYPE_CHECKING:
@@ -257,11 +256,9 @@ def _time(query: dict[str, str], name: str, now: Micros) -> Micros | None:
     text = query.get(name)
     if text is None:
         return None
-    text = text.strip()
     try:
-        resolved = instant.resolve(text, now) if text.startswith("now") else text
-        return times.parse(str(resolved))
-    except (ValueError, OverflowError) as error:
+        return instant_of(text.strip(), now)
+    except ValueError as error:
         raise _bound_invalid(name, text, "it is no instant") from error
 
 
