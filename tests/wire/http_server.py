@@ -135,7 +135,6 @@ async def served(folder: Path, *, settings: Settings | None = None, **more: Any)
             search=search,
             new_id=new_id,
             refused=refusals.request,
-            refused_command=refusals.command,
         )
         more.setdefault("gauges", sessions.gauges())
         app = create_http(registry, identities, settings, new_id=new_id, search=search, streams=streams, **more)

@@ -18,8 +18,9 @@ from skerry_registry import checks
 from skerry_registry.asking import Asker
 from skerry_registry.http.errors import CommandTimeout, ThingsTooLarge
 from skerry_registry.identities.refusals import NamespaceNotAccessible
+from skerry_registry.live.channel import TIMEOUT, labels_of
 from skerry_registry.live.gathering import acks_envelope, gather
-from skerry_registry.live.wishes import TIMEOUT, check_answered, wish_of
+from skerry_registry.live.wishes import AnswerNotWanted, Wish, check_answered, wish_of
 from skerry_registry.reasons import Reasons
 
 if TYPE_CHECKING:
@@ -29,15 +30,14 @@ if TYPE_CHECKING:
     from skerry.signals import Json
     from skerry_registry.live.sender import Sender
     from skerry_registry.live.streams import Streams
-    from skerry_registry.live.wishes import Wish
     from skerry_registry.registry import Registry
 
     Envelope: TypeAlias = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
-CLAIM_SECONDS = 60.0
-"""How long a claim waits for its answer where nobody says."""
+CLAIM_SECONDS = 600.0
+"""How long a claim may wait for its answer."""
 FORBIDDEN = 403
 BULK_MAX = 1_000
 """Things that one envelope asks for."""
@@ -60,18 +60,11 @@ class Envelopes:
     What opens a stream (search, streaming) is the session's own.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        streams: Streams,
-        *,
-        refused: Callable[[Command, SkerryError], None] | None = None,
-    ) -> None:
-        """`refused`: told of commands that the operator's rules refuse before any policy is asked, for the audit trail."""
+    def __init__(self, registry: Registry, streams: Streams) -> None:
+        """`streams`: where live signals and acknowledgements go."""
         self._registry = registry
         self._streams = streams
         self._reasons = Reasons(registry)
-        self._refused = refused
 
     async def handle(
         self, envelope: bytes | str | Envelope, sender: Sender, defaults: Mapping[str, str]
@@ -119,8 +112,8 @@ class Envelopes:
                 return None
             gathered = await gather(self._registry.handle(command), command, wish, self._streams.acks)
         except SkerryError as error:
-            if isinstance(error, NamespaceNotAccessible) and self._refused is not None:
-                self._refused(command, error)
+            if isinstance(error, NamespaceNotAccessible):
+                self._registry.refuse(command, error)
             if error.status == FORBIDDEN and not asked.silent:
                 await self._reasons.attach(command, error, sender.reach)
             raise
@@ -133,20 +126,22 @@ class Envelopes:
     async def _live(self, asked: _Asked, sender: Sender) -> Envelope | None:
         """A message, a live command or event, or the answer to one."""
         signal = live.signal_from(asked.members, correlation=asked.correlation)
-        if sender.reach is not None:
-            sender.reach.check("thing", signal.id)
         if signal.status is not None:
             self._streams.live.answer(signal, sender)
             return None
         if signal.sort == "event":
             await self._streams.live.send(signal, sender, seconds=0)
             return None
-        wish = asked.wish(sender, query=False)
-        seconds = headers.timeout(asked.headers.get("timeout"), CLAIM_SECONDS if signal.path == live.CLAIM else TIMEOUT)
-        outcome = await self._streams.live.send(signal, sender, seconds=seconds if wish.answer or wish.labels else 0.0)
-        if not wish.answer or outcome.answer is None:
+        labels = labels_of(asked.headers)
+        asked.check(sender, labels, query=signal.sort == "command" and signal.action == "retrieve")
+        most = CLAIM_SECONDS if signal.path == live.CLAIM else None
+        seconds = headers.timeout(asked.headers.get("timeout"), TIMEOUT, most) if labels else 0.0
+        outcome = await self._streams.live.send(signal, sender, seconds=seconds, labels=labels)
+        if asked.silent:
             return None
-        return live.envelope_of(outcome.answer)
+        if outcome.acks:
+            return acks_envelope(signal.id, outcome.acks, asked.correlation, channel="live")
+        return None if outcome.answer is None else live.envelope_of(outcome.answer)
 
     def _acknowledge(self, asked: _Asked, sender: Sender) -> None:
         """An acknowledgement: of a thing's signal, or of what a policy announced."""
@@ -154,8 +149,6 @@ class Envelopes:
         if ack.label is None:
             raise topics.SignalUnknown(topic=asked.about, problem="it names no label; send acknowledgements one by one")
         self._streams.acks.give(ack, sender)
-        if asked.topic.group == "policies":
-            self._streams.announcements.acknowledge(asked.correlation, ack.label, ack.status)
 
     async def _check(self, asked: _Asked, sender: Sender) -> Envelope:
         """Answer checkPermissions."""
@@ -229,10 +222,16 @@ class _Asked:
     def wish(self, sender: Sender, *, query: bool, acknowledged: bool = True) -> Wish:
         """What the sender waits for. Raises the errors of headers that make no sense together."""
         wish = wish_of(self.headers, query=query, acknowledged=acknowledged)
-        if sender.declares:
-            check_answered(wish)
-        self.under_way = True
+        self.check(sender, wish.labels, query=query)
         return wish
+
+    def check(self, sender: Sender, labels: tuple[str, ...], *, query: bool) -> None:
+        """Raise AnswerNotWanted, HeaderInvalid for wishes that a sender cannot have together; after that it is under way."""
+        if query and self.silent:
+            raise AnswerNotWanted
+        if sender.declares:
+            check_answered(Wish(labels=labels, answer=not self.silent))
+        self.under_way = True
 
     def answer(self, value: Json) -> Envelope:
         """A reply with a value."""

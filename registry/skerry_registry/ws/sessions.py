@@ -24,7 +24,7 @@ from skerry_registry.ws.wire import Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skerry.signals import Command, NewId
+    from skerry.signals import NewId
     from skerry_registry.identities.caller import Caller
     from skerry_registry.identities.logins import Identities
     from skerry_registry.live.streams import Streams
@@ -54,7 +54,6 @@ class Sessions:
         search: Search,
         new_id: NewId,
         refused: Callable[[Request, SkerryError], None] | None = None,
-        refused_command: Callable[[Command, SkerryError], None] | None = None,
     ) -> None:
         """`streams`: what sessions subscribe to; `search`: answers their searches; `refused`: told of handshakes that come to nothing."""
         self._identities = identities
@@ -68,7 +67,7 @@ class Sessions:
             registry,
             identities=identities,
             streams=streams,
-            envelopes=Envelopes(registry, streams, refused=refused_command),
+            envelopes=Envelopes(registry, streams),
             search=search,
             frames_per_second=settings.ws_frames_per_second,
         )

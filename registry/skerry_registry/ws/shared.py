@@ -73,7 +73,7 @@ class Shared:
 
     def signal(self, signal: LiveSignal, session: str) -> bytes:
         """The frame that hands a session a live signal."""
-        labels = self.streams.acks.shown(session, signal.headers, also=ANSWER)
+        labels = self.streams.acks.shown(session, signal.headers)
         if signal is not self._framed or labels != self._labels:
             envelope = envelope_of(signal)
             if "requested-acks" in signal.headers:
@@ -81,10 +81,6 @@ class Shared:
             self._frame = frame(encode(envelope))
             self._framed, self._labels = signal, labels
         return self._frame
-
-
-ANSWER = ("live-response",)
-"""The acknowledgement that whoever gets a live signal gives by answering."""
 
 
 class Counts(Struct):
