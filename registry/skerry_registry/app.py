@@ -227,7 +227,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
         )
         broker = MqttClient(address, settings.sources, inlet.take, now)
     downlink: Downlink = BrokerDownlink(broker) if isinstance(broker, Broker) else broker.downlink
-    devices = Devices(streams, Envelopes(registry, streams, refused=refusals.command), downlink, new_id)
+    devices = Devices(streams, Envelopes(registry, streams), downlink, new_id)
     inlet.attach(await stack.enter_async_context(Talk(devices, Replies(downlink), new_id)))
     await stack.enter_async_context(broker)
     stack.callback(devices.listen())
@@ -312,7 +312,6 @@ class _Server(Struct, frozen=True, kw_only=True):
             search=self.search,
             new_id=new_id,
             refused=self.refusals.request,
-            refused_command=self.refusals.command,
         )
 
     def backup(self) -> Backup:
