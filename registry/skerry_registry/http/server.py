@@ -86,7 +86,11 @@ class Server:
                 shared.tell_time()
                 now = self._loop.time()
                 for connection in tuple(shared.connections):
-                    connection.tick(now)
+                    try:
+                        connection.tick(now)
+                    except Exception:
+                        log.exception("connection failed")
+                        connection.abort()
                 self._go_on()
         finally:
             self._hold()
@@ -148,12 +152,10 @@ class Server:
 
     async def _arrive(self, taken: socket.socket, client: tuple[str, int]) -> None:
         connection = Connection(self._shared, client)
-        self._shared.connections.add(connection)
         try:
             await self._loop.connect_accepted_socket(lambda: connection, taken)
         except OSError:
-            self._shared.forget(connection)
-            taken.close()
+            taken.close()  # it has gone already
 
 
 async def run_http(
