@@ -48,7 +48,7 @@ class TimeoutInvalid(SkerryError):
 
     code = "timeout.invalid"
     status = 400
-    message = "The timeout '{value}' is not a duration."
+    message = "The timeout '{value}' cannot be followed."
     description = "It reads 10, 10s, 500ms or 1m, and is not negative."
 
 
@@ -120,15 +120,17 @@ _NOT_FOR_EVENTS = INBOUND | {"channel", "dry-run", "location", "reply-to", "resp
 _NOT_FOR_RESPONSES = INBOUND | {"timeout"}
 
 
-def timeout(text: str | None, default: float) -> float:
-    """The seconds in a timeout header (None: not given). Raises TimeoutInvalid, TimeoutTooLong."""
+def timeout(text: str | None, default: float, most: float | None = None) -> float:
+    """The seconds in a timeout header (None: not given). `most`: of a message, that many. Raises TimeoutInvalid, TimeoutTooLong."""
     if text is None:
         return default
     found = _DURATION.fullmatch(text.strip())
     if not found:
         raise TimeoutInvalid(value=text)
     seconds = int(found[1]) * _SECONDS[found[2]]
-    if seconds > TIMEOUT_LIMIT:
+    if most is not None and seconds > most:
+        raise TimeoutInvalid(value=text, description=f"An answer to this is waited for {most:g} seconds at most.")
+    if most is None and seconds > TIMEOUT_LIMIT:
         raise TimeoutTooLong(value=text, limit=TIMEOUT_LIMIT)
     return seconds
 
@@ -170,20 +172,32 @@ def response_required(headers: Mapping[str, str]) -> bool:
 
 def requested_acks(text: str | None) -> tuple[str, ...]:
     """The labels asked for, each once: a JSON array (protocol) or a comma list (HTTP). Raises HeaderInvalid."""
-    text = (text or "").strip()
-    if not text:
-        return ()
-    if text.startswith("["):
-        try:
-            labels = msgspec.json.decode(text, type=list[str])
-        except msgspec.MsgspecError as error:
-            raise HeaderInvalid(name="requested-acks", value=text, problem="it is an array of labels") from error
-    else:
-        labels = [label.strip() for label in text.split(",")]
+    labels = _labels(text, "requested-acks")
     for label in labels:
         if not _LABEL.fullmatch(label):
-            raise HeaderInvalid(name="requested-acks", value=text, problem=LABEL_RULE.format(label=label[:100]))
+            raise HeaderInvalid(name="requested-acks", value=text or "", problem=LABEL_RULE.format(label=label[:100]))
     return tuple(dict.fromkeys(labels))
+
+
+def declared_acks(text: str | None) -> tuple[str, ...]:
+    """The labels that a session wants to give, written likewise. Raises HeaderInvalid, AckLabelInvalid."""
+    labels = _labels(text, "declared-acks")
+    for label in labels:
+        check_label(label)
+    return tuple(dict.fromkeys(labels))
+
+
+def _labels(text: str | None, name: str) -> list[str]:
+    """What stands in a list of labels. Raises HeaderInvalid."""
+    text = (text or "").strip()
+    if not text:
+        return []
+    if text.startswith("["):
+        try:
+            return msgspec.json.decode(text, type=list[str])
+        except msgspec.MsgspecError as error:
+            raise HeaderInvalid(name=name, value=text, problem="it is an array of labels") from error
+    return [label.strip() for label in text.split(",")]
 
 
 LABEL_RULE = "'{label}' is no label: 3 to 100 characters of a-z, A-Z, 0-9, '-', '_', ':'"
@@ -211,7 +225,9 @@ def check_supported(headers: Mapping[str, str], verb: str) -> None:
         raise HeaderNotSupported(name=name)
     if is_live(headers):
         raise HeaderNotSupported(
-            name="channel", description="The live channel is not there; leave the header out, or say twin."
+            name="channel",
+            description="This way leads to the twin alone: leave the header out, or say twin. Live commands go to /api/2/things, "
+            "or have a topic of the live channel.",
         )
 
 

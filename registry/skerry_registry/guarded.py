@@ -11,7 +11,7 @@ from skerry.preconditions import CONDITIONAL, PreconditionFailed
 from skerry_registry.refusals import ThingNotModifiable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from skerry.rql.predicate import Field
     from skerry.signals import Command, Decision, Held, Json, Micros, Path
@@ -89,13 +89,17 @@ def part_shown(permits: Permits, held: Held, visible: Json, path: Path) -> Json:
 def check_readable(permits: Permits, command: Command, now: Micros) -> None:
     """Raise ConditionFailed unless the caller may read all that the conditions of the command look at (ditto.md 1.3)."""
     wanted = conditions.read(command, now) if command.headers else None
-    if wanted is None:
-        return
-    for field in sorted(wanted.fields()):
+    if wanted is not None:
+        check_seen(permits, command.id, wanted.fields())
+
+
+def check_seen(permits: Permits, thing_id: str, fields: Collection[Field]) -> None:
+    """Raise ConditionFailed unless the caller may read all the fields that conditions look at."""
+    for field in sorted(fields):
         for path in _read(field):
             if not permits.may("thing", path, "READ"):
                 raise conditions.ConditionFailed(
-                    thing_id=command.id,
+                    thing_id=thing_id,
                     description=f"It asks for {pointer.write(field)}: that does not exist, or you may not read it. "
                     f"A condition takes READ on thing:{pointer.write(path)}, revoked nowhere below.",
                 )
@@ -107,6 +111,15 @@ def check_condition(permits: Permits, held: Held, command: Command, now: Micros)
     wanted = conditions.read(command, now)
     if wanted is not None:
         conditions.check(wanted, held, command.headers)
+
+
+def holds(permits: Permits, held: Held, command: Command, now: Micros) -> bool:
+    """Whether the condition of a read holds, and may be known to hold."""
+    try:
+        check_condition(permits, held, command, now)
+    except conditions.ConditionFailed:
+        return False
+    return True
 
 
 def _read(field: Field) -> list[Path]:

@@ -17,6 +17,7 @@ TAGS = {
     "Things": "Digital twins: a thing has an id, a policy, a definition, attributes and features.",
     "Attributes": "What describes a thing and changes seldom.",
     "Features": "What a thing does and measures; devices keep the properties current over MQTT.",
+    "Messages": "What is said to and by things, while somebody listens.",
     "Policies": "Who may do what with things, messages and the policies themselves, and why.",
     "Search": "Finding, counting and summing up things; what is acknowledged is found at once.",
     "Bulk": "Many changes in one request.",

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from skerry_adapters.series.ports import Aggregate, Fill
 from skerry_registry.http.audit import AUDIT_PARAMETERS, AUDIT_SCHEMAS
 from skerry_registry.http.feed import FEED_PARAMETERS, FEED_SCHEMAS
+from skerry_registry.http.message_routes import MESSAGE_PARAMETERS, MESSAGE_SCHEMAS
 from skerry_registry.http.operation_routes import OPERATION_SCHEMAS
 from skerry_registry.http.policy_schemas import POLICY_SCHEMAS
 from skerry_registry.http.search_routes import SEARCH_PARAMETERS, SEARCH_SCHEMAS
@@ -33,6 +34,7 @@ ENTITY_ID = {
 PARAMETERS: dict[str, dict[str, Any]] = {
     **AUDIT_PARAMETERS,
     **FEED_PARAMETERS,
+    **MESSAGE_PARAMETERS,
     **SEARCH_PARAMETERS,
     "thingId": _path("namespace:name of the thing.", "demo:T01"),
     "featureId": _path("Id of the feature.", "scada"),
@@ -213,6 +215,7 @@ SCHEMAS: dict[str, Any] = {
     **POLICY_SCHEMAS,
     **AUDIT_SCHEMAS,
     **FEED_SCHEMAS,
+    **MESSAGE_SCHEMAS,
     **SEARCH_SCHEMAS,
     **OPERATION_SCHEMAS,
     "SeriesList": {"type": "array", "items": {"$ref": "#/components/schemas/Series"}},

@@ -6,6 +6,7 @@ import re
 
 from skerry_registry.http.audit import AUDIT_ROUTES
 from skerry_registry.http.feed import FEED_ROUTES
+from skerry_registry.http.message_routes import MESSAGE_ROUTES
 from skerry_registry.http.operation_routes import OPERATION_ROUTES
 from skerry_registry.http.policy_routes import POLICY_ROUTES
 from skerry_registry.http.route import Route
@@ -20,6 +21,9 @@ READS = (
     "at-historical-timestamp",
     "timeout",
     "get-metadata",
+    "channel",
+    "live-channel-condition",
+    "live-channel-timeout-strategy",
     "correlation-id",
 )
 WRITES = (
@@ -32,6 +36,7 @@ WRITES = (
     "requested-acks",
     "response-required",
     "timeout",
+    "channel",
     "correlation-id",
 )
 DELETES = (
@@ -42,6 +47,7 @@ DELETES = (
     "requested-acks",
     "response-required",
     "timeout",
+    "channel",
     "correlation-id",
 )
 SERIES = ("from", "to", "step", "agg", "percentile", "fill", "limit", "cursor", "order", "tz", "timeFormat")
@@ -142,6 +148,7 @@ ROUTES: tuple[Route, ...] = (
     *_four(FEATURE + "/properties/{propertyPath}", "a property, at any depth", "Json", "Features"),
     *_four(FEATURE + "/desiredProperties", "all desired properties of a feature", "Attributes", "Features"),
     *_four(FEATURE + "/desiredProperties/{propertyPath}", "a desired property, at any depth", "Json", "Features"),
+    *MESSAGE_ROUTES,
     *POLICY_ROUTES,
     *SEARCH_ROUTES,
     Route(

@@ -29,6 +29,7 @@ from skerry_registry.http.errors import MethodNotAllowed, RequestInvalid, RouteN
 from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.feed import Feed
 from skerry_registry.http.inside import Inside
+from skerry_registry.http.messages import Messages
 from skerry_registry.http.operations import Gauge, Health, Measures, operations
 from skerry_registry.http.pages import pages
 from skerry_registry.http.permissions import Permissions
@@ -89,7 +90,8 @@ def create_http(
     exchange = Exchange(door, max_bytes=largest, reasons=reasons, acks=streams.acks)
     permissions = Permissions(exchange, Inquiries(door, Holders(search).things_of))
     searching = Searching(exchange, search)
-    things = Things(exchange, new_id, searching, permissions.access)
+    messages = Messages(door, streams.live, max_bytes=settings.message_max_bytes, cors_origins=settings.cors_origins)
+    things = Things(exchange, new_id, searching, permissions.access, messages)
     questions: dict[str, Question] = {
         "policies": PolicyListing(exchange, PolicyList(door)).answer,
         "explain": permissions.explain,

@@ -14,9 +14,11 @@ from skerry_registry.http import listing
 from skerry_registry.http.answer import Answer
 from skerry_registry.http.errors import NotProvided, RouteNotFound, ThingNotCreatableLive
 from skerry_registry.http.exchange import Exchange
+from skerry_registry.http.messages import Messages, path_in
 from skerry_registry.http.request import Request
 from skerry_registry.http.search import Searching
 from skerry_registry.http.spots import Spot, Spots, id_in, segments
+from skerry_registry.live import commands
 
 PREFIX = b"/api/2/things"
 DEFAULT_NAMESPACE = "org.eclipse.ditto"
@@ -43,9 +45,15 @@ Question = Callable[[Request, str], Awaitable[Answer]]
 class Things:
     """Answers requests on things."""
 
-    def __init__(self, exchange: Exchange, new_id: NewId, searching: Searching, access: Question) -> None:
-        """`new_id` names things that come without an id; `searching` finds those that nobody named; `access`: who may what."""
+    def __init__(
+        self, exchange: Exchange, new_id: NewId, searching: Searching, access: Question, messages: Messages
+    ) -> None:
+        """`new_id` names things that come without an id; `searching` finds those that nobody named; `access`: who may what.
+
+        `messages` carries what is for the live channel.
+        """
         self._exchange = exchange
+        self._messages = messages
         self._access = access
         self._searching = searching
         self._new_id = new_id
@@ -62,6 +70,8 @@ class Things:
             return await self._collection(request)
         if spot.route == "access":
             return await self._access(request, spot.id)
+        if spot.route == "message":
+            return await self._messages.message(request, spot.id, spot.path)
         value: Json = UNSET
         if method == "GET":
             if "fields" in request.query and spot.route in SELECTABLE:
@@ -78,6 +88,8 @@ class Things:
             headers=ditto,
             origin=request.where,
         )
+        if headers.is_live(ditto) or commands.CONDITION in ditto:
+            return await self._messages.command(request, command, request.path)
         return await self._exchange.carry_out(request, command, request.path)
 
     async def _collection(self, request: Request) -> Answer:
@@ -116,8 +128,12 @@ def spot_of(raw: bytes) -> Spot:
     thing_id = thing_id_in(parts[0])
     if len(parts) == 1:
         return Spot(thing_id, (), ANY, "thing")
+    below = raw[len(PREFIX) + 1 + len(parts[0]) :]
+    path = path_in(below)
+    if path is not None:
+        return Spot(thing_id, path, ("POST",), "message")
     route, methods = _route_of(parts[1:], raw)
-    return Spot(thing_id, pointer.from_url(raw[len(PREFIX) + 1 + len(parts[0]) :]), methods, route)
+    return Spot(thing_id, pointer.from_url(below), methods, route)
 
 
 def thing_id_in(segment: bytes) -> str:
@@ -144,7 +160,4 @@ def _route_of(parts: list[bytes], raw: bytes) -> tuple[str, tuple[str, ...]]:
             return name if count == 3 else {"properties": "property"}.get(name, "desiredProperty"), ANY
         if parts[2] == b"definition" and count == 3:
             return "featureDefinition", ANY
-        parts = parts[2:]
-    if parts[0] in {b"inbox", b"outbox"}:
-        raise NotProvided(what="Messages to things")
     raise RouteNotFound(path=raw.decode("latin-1"))

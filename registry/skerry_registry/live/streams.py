@@ -24,14 +24,14 @@ class Streams(Struct, frozen=True, kw_only=True):
     desired: Desired
 
     @classmethod
-    def of(cls, registry: Registry) -> Self:
+    def of(cls, registry: Registry, *, message_max_bytes: int = 256_000) -> Self:
         """Those of a registry, with nobody listening yet."""
         announcements = Announcements()
         acks = Acks(announcements)
         registry.on_settled(acks.settled)  # before Changes tells of the commit
         return cls(
             changes=Changes(registry, acks),
-            live=Live(registry, acks),
+            live=Live(registry, acks, message_max_bytes=message_max_bytes),
             acks=acks,
             announcements=announcements,
             desired=Desired(registry),
