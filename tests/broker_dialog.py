@@ -157,9 +157,16 @@ class Dialog:
         return (await self.expect(Suback)).reasons[0]
 
     async def publish(self, topic: str, payload: bytes, qos: int = 1, mid: int = 1, **fields: Any) -> int:
-        """Publish at QoS 0 or 1 and answer the reason."""
+        """Publish at QoS 0 or 1 and answer the reason; what comes before the acknowledgement waits."""
         self.send(Publish(topic, payload, qos, mid=mid if qos else 0, **fields))
-        return (await self.expect(Puback)).reason if qos else 0
+        if not qos:
+            return 0
+        before: list[Packet] = []
+        while isinstance(packet := await self.receive(), Publish):
+            before.append(packet)
+        self._found[:0] = before
+        assert isinstance(packet, Puback), f"wanted Puback, got {packet}"
+        return packet.reason
 
     async def close(self) -> None:
         """Break the connection, without DISCONNECT."""

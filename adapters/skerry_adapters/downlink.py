@@ -25,7 +25,7 @@ class Reading(Struct, frozen=True, kw_only=True):
 
 
 class Outbound(Struct, frozen=True, kw_only=True):
-    """One message of the server's own, never retained.
+    """One message of the server's own, never retained. `instead`: further topics, for clients that have not had it yet.
 
     `seconds`: how long it is of use to a client that is slow to take it; None: for ever. `correlation`: MQTT 5's.
     `reading`: what the client has to be allowed to read, beside the topic. `subjects`: only for clients that are these
@@ -35,6 +35,7 @@ class Outbound(Struct, frozen=True, kw_only=True):
 
     topic: str
     payload: bytes
+    instead: tuple[str, ...] = ()
     qos: int = 1
     seconds: int | None = None
     correlation: bytes | None = None

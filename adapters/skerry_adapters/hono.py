@@ -61,13 +61,13 @@ def hono_answer(message: Inbound, subjects: tuple[str, ...]) -> Aside:
 
 
 def command_topics(thing_id: str, request: str, subject: str) -> list[str]:
-    """Where a command for a thing goes: as to the device that is meant anyhow, by its id, and by tenant and id."""
+    """Where a command for a thing goes: by tenant and id, by its id, and as to the device that is meant anyhow."""
     namespace = thing_id.partition(":")[0]
     name = quote(subject, safe="")
     return [
         f"{root}/{tenant}/{device}/{before}/{request}/{name}"
         for root, (before, _) in DOWNLINKS.items()
-        for tenant, device in (("", ""), ("", thing_id), (namespace, thing_id))
+        for tenant, device in ((namespace, thing_id), ("", thing_id), ("", ""))
     ]
 
 

@@ -37,10 +37,11 @@ class BrokerDownlink:
 
     def send(self, message: Outbound) -> None:
         """Send it on; where rights have to be looked up first, a little later."""
+        served: set[Session] = set()
         try:
-            self._send(message, sure=False)
+            self._send(message, served, sure=False)
         except _Unknown:
-            self._broker.spawn(self._send_later(message))
+            self._broker.spawn(self._send_later(message, served))
 
     async def keep(self, messages: Mapping[str, bytes]) -> None:
         """Retain them; durable on return."""
@@ -56,18 +57,18 @@ class BrokerDownlink:
         """Never: nothing is lost here."""
         await asyncio.Event().wait()
 
-    async def _send_later(self, message: Outbound) -> None:
+    async def _send_later(self, message: Outbound, served: set[Session]) -> None:
         await self._broker.rights.learn([message.topic])
         if message.reading is not None:
             await self._broker.rights.learn([f"{DEVICE}/{message.reading.thing_id.replace(':', '/', 1)}/live"])
-        self._send(message, sure=True)
+        self._send(message, served, sure=True)
 
-    def _send(self, message: Outbound, *, sure: bool) -> None:
+    def _send(self, message: Outbound, served: set[Session], *, sure: bool) -> None:
         broker = self._broker
         rights, reading, subjects = broker.rights, message.reading, message.subjects
 
         def may(session: Session) -> bool:
-            if message.origin and session.origin == message.origin:
+            if session in served or (message.origin and session.origin == message.origin):
                 return False
             verdicts = session.verdicts
             if subjects is not None and not (verdicts.everything or verdicts.subjects == subjects):
@@ -84,5 +85,8 @@ class BrokerDownlink:
             properties["correlation_data"] = message.correlation
         if message.seconds is not None:
             properties["message_expiry_interval"] = message.seconds
-        made = broker.router.message(message.topic, message.payload, message.qos, False, properties, None)
-        broker.hand_out(broker.router.plan(made, may))
+        for topic in (message.topic, *message.instead):
+            made = broker.router.message(topic, message.payload, message.qos, False, dict(properties), None)
+            planned = broker.router.plan(made, may)
+            served.update(session for session, _ in planned)
+            broker.hand_out(planned)

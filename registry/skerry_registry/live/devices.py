@@ -91,9 +91,10 @@ class Devices:
         topic = device_topic(signal.id, LAST)
         if topic is None:
             return
-        heard = [topic] if downlink.hears(topic) else []
+        heard: list[tuple[str, ...]] = [(topic,)] if downlink.hears(topic) else []
         if any(downlink.begins(root) for root in DOWNLINKS):
-            heard += filter(downlink.hears, self._command_topics(signal))
+            commands = tuple(filter(downlink.hears, self._command_topics(signal)))
+            heard += [commands] if commands else []
         if not heard:
             return
         payload = msgspec.json.encode(live.envelope_of(signal))
@@ -103,9 +104,16 @@ class Devices:
             resource="message" if is_message else "thing",
             path=resource_of(signal.path) if is_message else signal.path,
         )
-        for each in heard:
+        for first, *rest in heard:
             downlink.send(
-                Outbound(topic=each, payload=payload, seconds=FRESH_SECONDS, reading=reading, origin=signal.origin)
+                Outbound(
+                    topic=first,
+                    instead=tuple(rest),
+                    payload=payload,
+                    seconds=FRESH_SECONDS,
+                    reading=reading,
+                    origin=signal.origin,
+                )
             )
 
     def _command_topics(self, signal: LiveSignal) -> list[str]:
