@@ -159,7 +159,7 @@ def test_headers_are_text_by_lower_case_name_and_ours_cannot_be_set():
             "protocoladapter:unknown.path",
         ),
         ({"topic": "ns/t1/things/twin/commands/nothing", "path": "/", "value": 1}, "protocoladapter:unknown.topicpath"),
-        ({"topic": "ns/t1/things/twin/commands/migrate", "path": "/", "value": 1}, "protocoladapter:unknown.command"),
+        ({"topic": "ns/t1/policies/commands/migrate", "path": "/", "value": 1}, "protocoladapter:unknown.command"),
         ({"topic": "ns/t1/things/live/commands/modify", "path": "/", "value": 1}, "protocoladapter:unknown.channel"),
         ({"topic": "ns/t1/things/dead/commands/modify", "path": "/", "value": 1}, "protocoladapter:unknown.topicpath"),
         ({"topic": "ns/t1/things/twin/events/modified", "path": "/", "value": 1}, "protocoladapter:unknown.signal"),

@@ -86,6 +86,12 @@ def has_placeholder(text: str) -> bool:
     return ("{{" in text or "${" in text) and _PLACE.search(text) is not None
 
 
+def only(text: str) -> str | None:
+    """What stands between the braces, where the text is one placeholder and nothing besides."""
+    found = _PLACE.fullmatch(text)
+    return None if found is None else (found[1] if found[1] is not None else found[2]).strip()
+
+
 def resolve(text: str, scopes: Scopes) -> list[str]:
     """Every text that `text` stands for, with all placeholders replaced: one without arrays, none where a value is missing.
 

@@ -17,7 +17,7 @@ from skerry.ids import check_policy_id, check_thing_id, split_id
 from skerry.signals import Action, Command, Event, Json, Kind, Micros, Path, Response, Verb
 from skerry.values import JsonFieldMissing, JsonInvalid, decode, encode, name
 
-_VERBS = frozenset({"create", "retrieve", "modify", "merge", "delete"})
+_VERBS = frozenset({"create", "retrieve", "modify", "merge", "delete", "migrate"})
 _GROUPS: dict[Kind, str] = {"thing": "things", "policy": "policies"}
 _BOOLEAN = frozenset({"response-required", "dry-run", "ditto-weak-ack"})
 _AS_JSON = _BOOLEAN | {"requested-acks", "declared-acks", "put-metadata", "ditto-metadata"}
@@ -85,7 +85,8 @@ def command_from(envelope: bytes | str | dict[str, Any], subjects: tuple[str, ..
     topic = topics.parse(text)
     if topic.criterion != "commands":
         raise topics.SignalUnknown(topic=text, problem=f"{topic.criterion} are not taken here")
-    if topic.group == "connections" or topic.action not in _VERBS:
+    migrating = topic.action == "migrate"
+    if topic.group == "connections" or topic.action not in _VERBS or (migrating and topic.group != "things"):
         raise topics.CommandUnknown(topic=text, problem="there is no such command here")
     if topic.channel == "live":
         raise topics.ChannelUnknown(topic=text, problem="the live channel is not served here")
@@ -102,7 +103,7 @@ def command_from(envelope: bytes | str | dict[str, Any], subjects: tuple[str, ..
         kind=kind,
         id=_id(text, topic, kind, value),
         subjects=subjects,
-        path=path_from(text_of(members, "path"), kind),
+        path=() if migrating else path_from(text_of(members, "path"), kind),
         value=value,
         headers=found,
         topic=text,

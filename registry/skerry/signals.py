@@ -18,8 +18,10 @@ Path: TypeAlias = tuple[str, ...]
 Micros: TypeAlias = int
 
 Kind: TypeAlias = Literal["thing", "policy"]
-Verb: TypeAlias = Literal["create", "retrieve", "modify", "merge", "delete"]
-Action: TypeAlias = Literal["created", "modified", "merged", "deleted"]
+Verb: TypeAlias = Literal["create", "retrieve", "modify", "merge", "delete", "migrate"]
+Action: TypeAlias = Literal["created", "modified", "merged", "deleted", "migrated"]
+PATCHES: frozenset[Action] = frozenset({"merged", "migrated"})
+"""Actions whose events carry a merge patch."""
 
 
 class Command(Struct, frozen=True, kw_only=True):
@@ -61,7 +63,7 @@ class By(Struct, frozen=True, array_like=True):
 class Event(Struct, kw_only=True, omit_defaults=True):
     """One change of one entity, as the journal keeps it; `number` is its global place there, set once by the append.
 
-    `value`: the new value at `path` (created, modified), the merge patch (merged), nothing (deleted). `late`: telemetry
+    `value`: the new value at `path` (created, modified), the merge patch (merged, migrated), nothing (deleted). `late`: telemetry
     older than what the twin shows already, a patch at `path` that history takes and the twin does not. `metadata`: the
     whole new `_metadata` of the thing where the change touched it. `by`: never told; not of telemetry.
     """

@@ -12,7 +12,7 @@ from skerry.errors import SkerryError
 from skerry.ids import check_thing_id
 from skerry.parts import FeatureNotFound, ThingIdNotSettable, ThingNotAccessible
 from skerry.preconditions import PreconditionFailed, thing_etag, value_etag
-from skerry.signals import Action, Command, Decision, Event, Held, Json, Micros, Response
+from skerry.signals import PATCHES, Action, Command, Decision, Event, Held, Json, Micros, Response
 from skerry.times import write as write_time
 
 __all__ = [
@@ -289,7 +289,7 @@ def _check_size(held: Held, event: Event, limit: int) -> None:
 def _after(held: Held, event: Event) -> Json:
     """The document after an event; None for a deleted thing."""
     document, path, value = held.document, event.path, event.value
-    if event.action == "merged":
+    if event.action in PATCHES:
         if value is UNSET:
             return document
         before = pointer.get(document, path)

@@ -123,6 +123,21 @@ def check(value: Json, depth: int = 0, *, addressable: bool = True) -> None:  # 
         raise JsonInvalid(at="/", problem=f"{kind.__name__} is no JSON type")
 
 
+def check_depth(value: Json) -> None:
+    """Raise JsonInvalid for a value that is nested deeper than a document may be."""
+    level = [value]
+    for _ in range(DEPTH_LIMIT):
+        level = [
+            member
+            for outer in level
+            if isinstance(outer, dict | list)
+            for member in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise JsonInvalid(at="/", problem=f"it is nested deeper than {DEPTH_LIMIT} levels")
+
+
 def name(value: Json) -> str:
     """What JSON calls the type of the value, for messages."""
     if value is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, structs
 
-from skerry import parts, things
+from skerry import headers, migration, parts, things
 from skerry.signals import By, Command, Decision, Response
 from skerry.substitution import substituted
 from skerry_policies import policy
@@ -73,6 +73,8 @@ class Deciding:
             return Response(status=204, revision=entry.head.revision)
         held = entry.head
         command = substituted(command, now)
+        if command.verb == "migrate":
+            return self._migrate_thing(run, entry, command, now)
         if command.kind == "thing":
             if held.document is None:
                 return self._create_thing(run, entry, command, now)
@@ -126,8 +128,34 @@ class Deciding:
         shown = permits.view((), policy.shown(found), "policy")
         return document if shown is UNSET else {**document, "_policy": shown}
 
-    def _change_thing(self, run: Run, entry: Entry, command: Command, now: Micros) -> Response:
-        """A write on a thing that exists."""
+    def _migrate_thing(self, run: Run, entry: Entry, command: Command, now: Micros) -> Response:
+        """A thing gets another definition: a merge of all that the migration says, under another name."""
+        wanted = migration.read(command.value, now)
+        held = entry.head
+        if held.document is None:
+            raise things.ThingNotAccessible(thing_id=command.id)
+        permits = self._rights.permits(run, held.document["policyId"], command.subjects, held.id.partition(":")[0])
+        if permits is None or not permits.may("thing", (), "WRITE"):
+            raise ThingNotModifiable(thing_id=held.id, path="/")
+        guarded.check_seen(permits, held.id, wanted.fields())
+        guarded.check_condition(permits, held, command, now)
+        patch = migration.patch_of(wanted, held, guarded.shown(permits, held))
+        kept = {name: text for name, text in command.headers.items() if name not in migration.NOT_FOR_MERGES}
+        merge = structs.replace(command, verb="merge", path=(), value=patch, headers=kept)
+        dry = headers.boolean(command.headers, "dry-run", default=False)
+        return self._change_thing(
+            run, entry, merge, now, lambda decision: migration.decided(decision, held.id, dry=dry)
+        )
+
+    def _change_thing(
+        self,
+        run: Run,
+        entry: Entry,
+        command: Command,
+        now: Micros,
+        finish: Callable[[Decision], Decision] | None = None,
+    ) -> Response:
+        """A write on a thing that exists; `finish` has the last word on what it comes to."""
         held = entry.head
         assert held.document is not None
         policy_id = held.document["policyId"]
@@ -148,12 +176,13 @@ class Deciding:
         at = refused_at(permits, command, held.document)
         if at is not None:
             raise refusal(command, at)
-        if not command.path and isinstance(value, dict):
-            if isinstance(value.get("policyId"), str):
-                warning = self._check_new_policy(run, held, value["policyId"], command) or warning
-        elif command.path == ("policyId",) and isinstance(value, str):
-            warning = self._check_new_policy(run, held, value, command)
-        response = self._take(run, entry, command, guarded.decide(permits, held, command, now, self._thing_limit))
+        named = _policy_named(command)
+        if named is not None:
+            warning = self._check_new_policy(run, held, named, command) or warning
+        decision = guarded.decide(permits, held, command, now, self._thing_limit)
+        if finish is not None:
+            decision = finish(decision)
+        response = self._take(run, entry, command, decision)
         if warning is not None:
             log.warning(
                 "thing is changed otherwise than was meant, maybe", extra={"thing": held.id, "warning": warning}
@@ -283,6 +312,16 @@ def is_telemetry(command: Command) -> bool:
     """Whether it is what devices send all the time: features over MQTT."""
     path = command.path
     return bool(path) and path[0] == "features" and command.origin.startswith("mqtt")
+
+
+def _policy_named(command: Command) -> str | None:
+    """The policyId that a change of a thing brings."""
+    value = command.value
+    if not command.path and isinstance(value, dict):
+        value = value.get("policyId")
+    elif command.path != ("policyId",):
+        return None
+    return value if isinstance(value, str) else None
 
 
 def _without_special(command: Command, value: dict[str, Any], **more: Any) -> Command:
