@@ -5,6 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 from servers import absent, executable
 from wire.http_server import served
 
@@ -12,14 +14,15 @@ SCRIPT = Path(__file__).parent / "javascript"
 FETCHING = 120.0
 
 
-async def test_every_handle_of_dittos_javascript_client_works(tmp_path: Path):
+@pytest.mark.parametrize("script", ["handles.cjs", "session.cjs"])
+async def test_every_handle_of_dittos_javascript_client_works(tmp_path: Path, script: str):
     npm, node = executable("npm"), executable("node")
     folder = shutil.copytree(SCRIPT, tmp_path / "client", ignore=shutil.ignore_patterns("node_modules"))
     status, said = await run(folder, npm, "ci", "--no-progress", "--prefer-offline")
     if status:
         absent("npm", f"The client could not be fetched: {said[-300:]}")
     async with served(tmp_path) as server:
-        status, said = await run(folder, node, "handles.cjs", SKERRY_TEST_ADDRESS=f"127.0.0.1:{server.port}")
+        status, said = await run(folder, node, script, SKERRY_TEST_ADDRESS=f"127.0.0.1:{server.port}")
     assert status == 0, said
 
 
