@@ -110,12 +110,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(
             ge=0,
-            description="Search results that one stream of server-sent events gets in a second; 0 for no bound. Of no effect yet: there are no such streams.",
+            description="Search results that one stream of server-sent events gets in a second; 0 for no bound.",
         ),
     ] = 0
     thing_max_bytes: Annotated[Size, Meta(description="Largest thing, as JSON.")] = 102_400
     policy_max_bytes: Annotated[Size, Meta(description="Largest policy, as JSON.")] = 102_400
-    message_max_bytes: Annotated[Size, Meta(description="Largest payload of a message to or from a thing.")] = 256_000
     policy_subject_expiry_granularity: Annotated[
         float, Meta(ge=0, description="Seconds to a multiple of which the expiry of a policy's subjects is rounded up.")
     ] = 3_600

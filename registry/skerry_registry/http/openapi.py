@@ -92,6 +92,8 @@ def _responses(route: Route) -> dict[str, Any]:
         response: dict[str, Any] = {"description": STATUSES[status]}
         if status != 204 and route.schema is not None:
             response["content"] = {route.answer_media: {"schema": _schema(route.schema)}}
+        if status == 200 and route.stream:
+            response.setdefault("content", {})["text/event-stream"] = {"schema": {"type": "string"}}
         if status == 201:
             response["headers"] = {"Location": {"schema": {"type": "string"}}, "ETag": {"schema": {"type": "string"}}}
         responses[str(status)] = response

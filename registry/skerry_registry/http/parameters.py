@@ -11,6 +11,7 @@ from skerry_registry.http.message_routes import MESSAGE_PARAMETERS, MESSAGE_SCHE
 from skerry_registry.http.operation_routes import OPERATION_SCHEMAS
 from skerry_registry.http.policy_schemas import POLICY_SCHEMAS
 from skerry_registry.http.search_routes import SEARCH_PARAMETERS, SEARCH_SCHEMAS
+from skerry_registry.http.sse_routes import STREAM_PARAMETERS
 
 TEXT = {"type": "string"}
 OBJECT: dict[str, Any] = {"type": "object", "additionalProperties": True}
@@ -36,6 +37,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     **FEED_PARAMETERS,
     **MESSAGE_PARAMETERS,
     **SEARCH_PARAMETERS,
+    **STREAM_PARAMETERS,
     "thingId": _path("namespace:name of the thing.", "demo:T01"),
     "featureId": _path("Id of the feature.", "scada"),
     "attributePath": _path("A JSON pointer below attributes, without its first slash.", "position/lat"),

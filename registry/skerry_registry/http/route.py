@@ -9,7 +9,7 @@ class Route(Struct, frozen=True, kw_only=True):
     """One method of one path.
 
     `schema` names what it answers, `body` what it takes, `media` the body's type where it is not the method's usual one,
-    `answer_media` the answer's;
+    `answer_media` the answer's; `stream`: who asks for text/event-stream gets a stream;
     `login`: nobody, user, status, devops.
     """
 
@@ -25,4 +25,5 @@ class Route(Struct, frozen=True, kw_only=True):
     body_optional: bool = False
     media: str | None = None
     answer_media: str = "application/json"
+    stream: bool = False
     login: str = "user"

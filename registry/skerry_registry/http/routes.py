@@ -11,6 +11,7 @@ from skerry_registry.http.operation_routes import OPERATION_ROUTES
 from skerry_registry.http.policy_routes import POLICY_ROUTES
 from skerry_registry.http.route import Route
 from skerry_registry.http.search_routes import SEARCH_ROUTES
+from skerry_registry.http.sse_routes import ALL_THINGS, BELOW
 
 READS = (
     "fields",
@@ -53,7 +54,7 @@ DELETES = (
 SERIES = ("from", "to", "step", "agg", "percentile", "fill", "limit", "cursor", "order", "tz", "timeFormat")
 SELECTABLE = ("{thingId}", "/attributes", "/features", "{featureId}", "/properties", "/desiredProperties")
 """Ends of the paths whose reads heed `fields`."""
-READ_ERRORS = (304, 400, 401, 404, 408, 412)
+READ_ERRORS = (304, 400, 401, 404, 408, 410, 412)
 WRITE_ERRORS = (400, 401, 403, 404, 408, 412, 413, 415, 424)
 DELETE_ERRORS = (400, 401, 403, 404, 408, 412, 424)
 
@@ -66,7 +67,8 @@ def _four(path: str, what: str, schema: str, tag: str, *, without: tuple[str, ..
             path=path,
             summary=f"Retrieve {what}",
             tag=tag,
-            parameters=READS if path.endswith(SELECTABLE) else READS[1:],
+            parameters=(*(READS if path.endswith(SELECTABLE) else READS[1:]), *BELOW),
+            stream=True,
             errors=READ_ERRORS,
             schema=schema,
         ),
@@ -114,8 +116,12 @@ ROUTES: tuple[Route, ...] = (
         path="/api/2/things",
         summary="List things: those named by ids, or a page of all you may see",
         tag="Things",
-        parameters=("ids", "fields", "filter", "namespaces", "searchOption", "timeout", "correlation-id"),
-        errors=(400, 401, 408, 414),
+        parameters=(
+            *("ids", "fields", "filter", "namespaces", "searchOption", "timeout", "correlation-id"),
+            *ALL_THINGS,
+        ),
+        stream=True,
+        errors=(400, 401, 408, 410, 414),
         schema="Things",
     ),
     Route(
