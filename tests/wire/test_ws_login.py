@@ -51,7 +51,7 @@ async def test_other_paths_lead_nowhere(tmp_path: Path) -> None:
 async def test_headers_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     async with served(tmp_path) as server:
         status, error = await refused(server, "ditto", declared_acks='["no label!"]')
-        assert (status, error["error"]) == (400, "header.invalid")
+        assert (status, error["error"]) == (400, "acknowledgement:label.invalid")
         status, error = await refused(server, "ditto", path="/ws/2?response-required=perhaps")
         assert (status, error["error"]) == (400, "header.invalid")
 

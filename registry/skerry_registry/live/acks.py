@@ -162,13 +162,13 @@ class Acks:
         for label in [label for label, owner in self._owners.items() if owner == session]:
             del self._owners[label]
 
-    def shown(self, session: str, headers: Mapping[str, str], also: Collection[str] = ()) -> tuple[str, ...]:
-        """Which of the acknowledgements that a signal asks for a session is told of: those it has declared, and `also` these."""
-        asked = headers.get("requested-acks")
-        if not asked or not (self._owners or also):
-            return ()
+    def shown(self, session: str, headers: Mapping[str, str]) -> tuple[str, ...]:
+        """Which of the acknowledgements that a signal asks for a session is told of: those it has declared."""
         owners = self._owners
-        return tuple(label for label in requested_acks(asked) if owners.get(label) == session or label in also)
+        asked = headers.get("requested-acks") if owners else None
+        if not asked:
+            return ()
+        return tuple(label for label in requested_acks(asked) if owners.get(label) == session)
 
     def give(self, ack: Ack, sender: Sender) -> None:
         """Take an acknowledgement in; one that nobody waits for is let go of.

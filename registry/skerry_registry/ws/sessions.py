@@ -109,7 +109,7 @@ class Sessions:
         ]
 
     def _session(self, request: Request, caller: Caller) -> Session:
-        labels = headers.requested_acks(request.ditto.get("declared-acks"))
+        labels = headers.declared_acks(request.ditto.get("declared-acks"))
         number = f"{self._run}-{next(self._numbers)}"
         sender = Sender(
             subjects=caller.subjects,
