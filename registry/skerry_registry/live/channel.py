@@ -18,6 +18,7 @@ from skerry.protocol import Ack, AdaptableIllegal
 from skerry.signals import Command
 from skerry.things import ThingNotAccessible
 from skerry.values import encode
+from skerry_policies.imports import ImportInvalid
 from skerry_registry import guarded, refusals
 from skerry_registry.lateness import CommandTimeout
 from skerry_registry.live.listeners import Listener, Listeners, LiveWanted, Take, resource_of
@@ -25,7 +26,7 @@ from skerry_registry.reasons import Reasons
 from skerry_registry.runs import Lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from skerry.signals import Held, Json
     from skerry_policies.enforcer import Permits
@@ -202,6 +203,13 @@ class Live:
         def permits_of(subjects: tuple[str, ...]) -> Permits | None:
             return rights.permits(None, policy_id, subjects, namespace)
 
+        def holders() -> Collection[str]:
+            try:
+                whole = rights.effective(policy_id, namespace)
+            except ImportInvalid:  # nobody may anything by such a policy
+                return ()
+            return () if whole is None else {name for entry in whole.entries for name in entry.entry["subjects"]}
+
         now = self._registry.clock()
         if told.sort != "message" or told.path != CLAIM:
             permits = permits_of(sender.subjects)
@@ -213,7 +221,7 @@ class Live:
             if "condition" in asked:
                 question = structs.replace(_command(told, sender), verb="retrieve", headers=dict(asked))
                 guarded.check_condition(permits, held, question, now)
-        return _Delivery(told, sender, policy_id, self._listeners.handed(told, held, permits_of, now))
+        return _Delivery(told, sender, policy_id, self._listeners.handed(told, held, holders, permits_of, now))
 
     async def _ask(self, signal: LiveSignal, delivery: _Delivery, seconds: float, labels: tuple[str, ...]) -> Outcome:
         """Hand the signal out and wait for what was asked for."""

@@ -14,7 +14,7 @@ from skerry.signals import Held, Path
 from skerry_registry.live import signal_filter, views
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection
 
     from skerry.fields import Selector
     from skerry.rql.predicate import Predicate
@@ -50,6 +50,10 @@ PermitsOf: TypeAlias = "Callable[[tuple[str, ...]], Permits | None]"
 """The rights of somebody under the policy of the thing that a signal is about. May raise Lacking."""
 
 
+Holders: TypeAlias = "Callable[[], Collection[str]]"
+"""The subjects whom that policy names. May raise Lacking."""
+
+
 class Listener:
     """One subscriber."""
 
@@ -62,70 +66,109 @@ class Listener:
         self.session = session
 
 
+class _Group:
+    """Subscribers with the same subjects, to everything of one sort or to that of one thing."""
+
+    __slots__ = ("listeners", "subjects")
+
+    def __init__(self, subjects: tuple[str, ...]) -> None:
+        self.subjects = subjects
+        self.listeners: dict[int, Listener] = {}
+
+
 class Listeners:
-    """All subscribers, found by what a signal is about."""
+    """All subscribers, found by what a signal is about and by whom the thing's policy names."""
 
     def __init__(self) -> None:
         """Nobody listens yet."""
         self._numbers = itertools.count()
-        self._all: dict[Sort, dict[int, Listener]] = {"message": {}, "command": {}, "event": {}}
-        self._of_things: dict[tuple[Sort, str], dict[int, Listener]] = {}
+        self._server: dict[Sort, dict[int, Listener]] = {"message": {}, "command": {}, "event": {}}
+        self._groups: dict[tuple[Sort, str, tuple[str, ...]], _Group] = {}
+        self._of_subjects: dict[tuple[Sort, str, str], dict[tuple[str, ...], _Group]] = {}
 
     def join(self, listener: Listener) -> Leave:
         """Take a subscriber in; what is answered takes it out again."""
-        number = next(self._numbers)
-        sort, ids = listener.wanted.sort, listener.wanted.ids
-        if not ids:
-            self._all[sort][number] = listener
-        for id_ in ids:
-            self._of_things.setdefault((sort, id_), {})[number] = listener
+        number, wanted = next(self._numbers), listener.wanted
+        subjects = wanted.subjects
+        if subjects is None:
+            self._server[wanted.sort][number] = listener
+        else:
+            for id_ in wanted.ids or ("",):
+                self._group(wanted.sort, id_, subjects).listeners[number] = listener
 
         def leave() -> None:
-            self._all[sort].pop(number, None)
-            for id_ in ids:
-                found = self._of_things.get((sort, id_), {})
-                found.pop(number, None)
-                if not found:
-                    self._of_things.pop((sort, id_), None)
+            if subjects is None:
+                self._server[wanted.sort].pop(number, None)
+                return
+            for id_ in wanted.ids or ("",):
+                self._leave(wanted.sort, id_, subjects, number)
 
         return leave
 
     def handed(
-        self, signal: LiveSignal, held: Held, permits_of: PermitsOf, now: Micros
+        self, signal: LiveSignal, held: Held, holders: Holders, permits_of: PermitsOf, now: Micros
     ) -> list[tuple[Listener, LiveSignal]]:
         """Who gets the signal, and what of it; whoever sent it does not. May raise Lacking."""
-        found: list[tuple[Listener, LiveSignal]] = []
-        seen: dict[tuple[str, ...], LiveSignal | None] = {}
-        for listener in self._concerned(signal):
-            subjects = listener.wanted.subjects
-            if subjects is None:
-                found.append((listener, signal))
+        namespace = split_id(signal.id)[0]
+        found = [
+            (listener, signal)
+            for listener in self._server[signal.sort].values()
+            if _concerns(listener, signal, namespace) and signal.id in (listener.wanted.ids or (signal.id,))
+        ]
+        for group in self._within(signal, holders):
+            permits = permits_of(group.subjects)
+            told = None if permits is None else shown(signal, permits)
+            if permits is None or told is None:
                 continue
-            permits = permits_of(subjects)
-            if permits is None:
-                continue
-            if subjects not in seen:
-                seen[subjects] = shown(signal, permits)
-            told = seen[subjects]
-            if told is not None:
-                told = _completed(told, listener.wanted, held, permits, now)
-            if told is not None:
-                found.append((listener, told))
+            for listener in group.listeners.values():
+                if _concerns(listener, signal, namespace):
+                    whole = _completed(told, listener.wanted, held, permits, now)
+                    if whole is not None:
+                        found.append((listener, whole))
         return found
 
-    def _concerned(self, signal: LiveSignal) -> Iterator[Listener]:
-        """Those who want signals about the thing, there, and are not the sender."""
-        namespace, path = split_id(signal.id)[0], signal.path
-        for listeners in (self._all[signal.sort], self._of_things.get((signal.sort, signal.id), {})):
-            for listener in listeners.values():
-                wanted = listener.wanted
-                if (
-                    not (listener.session and listener.session == signal.origin)
-                    and path[: len(wanted.path)] == wanted.path
-                    and (not wanted.namespaces or namespace in wanted.namespaces)
-                    and (wanted.reach is None or wanted.reach.covers("thing", namespace))
-                ):
-                    yield listener
+    def _within(self, signal: LiveSignal, holders: Holders) -> list[_Group]:
+        """The subscribers whom the thing's policy names."""
+        if not self._groups:
+            return []
+        found: dict[tuple[str, tuple[str, ...]], _Group] = {}
+        for id_ in ("", signal.id):
+            for subject in holders():
+                for subjects, group in self._of_subjects.get((signal.sort, id_, subject), {}).items():
+                    found[id_, subjects] = group
+        return list(found.values())
+
+    def _group(self, sort: Sort, id_: str, subjects: tuple[str, ...]) -> _Group:
+        """The group of a subscriber."""
+        group = self._groups.get((sort, id_, subjects))
+        if group is None:
+            group = self._groups[sort, id_, subjects] = _Group(subjects)
+            for subject in subjects:
+                self._of_subjects.setdefault((sort, id_, subject), {})[subjects] = group
+        return group
+
+    def _leave(self, sort: Sort, id_: str, subjects: tuple[str, ...], number: int) -> None:
+        """One of a group is gone."""
+        group = self._groups.get((sort, id_, subjects))
+        if group is None or group.listeners.pop(number, None) is None or group.listeners:
+            return
+        del self._groups[sort, id_, subjects]
+        for subject in dict.fromkeys(subjects):
+            found = self._of_subjects[sort, id_, subject]
+            del found[subjects]
+            if not found:
+                del self._of_subjects[sort, id_, subject]
+
+
+def _concerns(listener: Listener, signal: LiveSignal, namespace: str) -> bool:
+    """Whether somebody wants such signals, and is not the sender."""
+    wanted = listener.wanted
+    return (
+        not (listener.session and listener.session == signal.origin)
+        and signal.path[: len(wanted.path)] == wanted.path
+        and (not wanted.namespaces or namespace in wanted.namespaces)
+        and (wanted.reach is None or wanted.reach.covers("thing", namespace))
+    )
 
 
 def shown(signal: LiveSignal, permits: Permits) -> LiveSignal | None:
