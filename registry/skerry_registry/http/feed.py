@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from skerry.ids import check_thing_id
 from skerry.signals import Clock
 from skerry_registry.http.answer import JSON, Answer
 from skerry_registry.http.errors import MethodNotAllowed, RouteNotFound
-from skerry_registry.http.request import Request
+from skerry_registry.http.request import ClientGone, Request
 from skerry_registry.http.route import Route
 from skerry_registry.live import event_filter
 from skerry_registry.live.changes import Changes, Told, Wanted
@@ -65,10 +66,26 @@ class Feed:
         found, after = await changes.read(wanted, after, limit)
         if not found and seconds:
             request.begun = time.perf_counter()  # from here on it is the reader's wish that it takes long
-        while not found and (left := end - time.monotonic()) > 0:
-            after = await changes.wait(wanted, after, left)
-            found, after = await changes.read(wanted, after, limit)
+            waiting = asyncio.ensure_future(self._first(wanted, after, limit, end))
+            gone = asyncio.ensure_future(_gone(request))
+            try:
+                await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not waiting.done():
+                    raise ClientGone
+                found, after = waiting.result()
+            finally:
+                waiting.cancel()
+                gone.cancel()
+                await asyncio.wait({waiting, gone})
         return Answer(200, _page(found, after), (JSON,))
+
+    async def _first(self, wanted: Wanted, after: int, limit: int, end: float) -> tuple[list[Told], int]:
+        """A page, once there is something for it or the time is up."""
+        found: list[Told] = []
+        while not found and (left := end - time.monotonic()) > 0:
+            after = await self._changes.wait(wanted, after, left)
+            found, after = await self._changes.read(wanted, after, limit)
+        return found, after
 
     def _read(self, request: Request) -> tuple[Wanted, int, int]:
         """What is asked for, after which number (-1: the latest), and how many changes."""
@@ -95,6 +112,13 @@ class Feed:
         )
         after = -1 if query.get("after") == LATEST else _number(query, "after", 0, 2**62, 0)
         return wanted, after, _number(query, "limit", 1, LIMIT_MAX, LIMIT)
+
+
+async def _gone(request: Request) -> None:
+    """Return when the reader has hung up."""
+    message: Any = await request.receive()
+    while message["type"] != "http.disconnect":
+        message = await request.receive()
 
 
 def _page(found: Sequence[Told], after: int) -> bytes:
