@@ -194,3 +194,16 @@ async def test_desired_state_is_told_to_a_session(server: Served) -> None:
         assert (await client.put("/api/2/things/ns:t1/features", json=wanted)).status_code == 201
         told = await device.receive()
         assert "on" in json.dumps(told["value"])
+
+
+async def test_a_read_goes_to_the_device_where_its_condition_says_so(server: Served) -> None:
+    async with session(server) as asker, session(server) as device:
+        await device.start("LIVE-COMMANDS")
+        topic = "ns/t1/things/twin/commands/retrieve"
+        await later(asker, topic, "/attributes/a", {"live-channel-condition": "eq(attributes/a,1)"})
+        await answered(device, value=7)
+        answer = await asker.receive()
+        assert (answer["topic"], answer["value"]) == ("ns/t1/things/live/commands/retrieve", 7)
+        assert answer["headers"]["channel"] == "live"
+        answer = await asker.ask(topic, "/attributes/a", headers={"live-channel-condition": "eq(attributes/a,2)"})
+        assert (answer["topic"], answer["value"], answer["headers"]["channel"]) == (topic, 1, "twin")

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+from msgspec import structs
 
 from skerry import fields, headers, live, protocol, topics
 from skerry.errors import SkerryError
@@ -18,6 +19,7 @@ from skerry_registry import checks
 from skerry_registry.asking import Asker
 from skerry_registry.http.errors import CommandTimeout, ThingsTooLarge
 from skerry_registry.identities.refusals import NamespaceNotAccessible
+from skerry_registry.live import commands
 from skerry_registry.live.channel import TIMEOUT, labels_of
 from skerry_registry.live.gathering import acks_envelope, gather
 from skerry_registry.live.wishes import AnswerNotWanted, Wish, check_answered, wish_of
@@ -107,6 +109,8 @@ class Envelopes:
         try:
             if sender.reach is not None:
                 sender.reach.check_command(command)
+            if command.verb == "retrieve" and commands.is_smart(command):
+                return await self._choose(command, sender)
             if not (wish.timeout and (wish.answer or wish.labels)):
                 await self._registry.handle(command)
                 return None
@@ -122,6 +126,15 @@ class Envelopes:
         if gathered.plain and gathered.response is not None:
             return protocol.response_envelope(command, gathered.response)
         return acks_envelope(command.id, gathered.acks, asked.correlation)
+
+    async def _choose(self, command: Command, sender: Sender) -> Envelope:
+        """A read that the device answers, or the twin, as its headers say; the answer's topic tells who did."""
+        seconds = headers.timeout(command.headers.get("timeout"), TIMEOUT)
+        response = await commands.retrieve(self._registry, self._streams.live, command, sender, seconds=seconds)
+        if response.headers.get("channel") == "live" and command.topic is not None:
+            topic = structs.replace(topics.parse(command.topic), channel="live")
+            command = structs.replace(command, topic=topics.write(topic))
+        return protocol.response_envelope(command, response)
 
     async def _live(self, asked: _Asked, sender: Sender) -> Envelope | None:
         """A message, a live command or event, or the answer to one."""

@@ -76,6 +76,7 @@ class Session:
         "_id",
         "_labels",
         "_open",
+        "_patient",
         "_paused",
         "_room",
         "_searching",
@@ -108,6 +109,7 @@ class Session:
         self._id = id
         self._defaults = defaults
         self._labels = labels
+        self._patient = not _WAITING.isdisjoint(defaults)
         self._authorization = authorization
         self._ends = self._end_of(expires)
         self._wire: Wire | None = None
@@ -196,7 +198,7 @@ class Session:
         if topic is not None and topic.criterion in {"search", "streaming"}:
             self._dialog(envelope, topic.criterion)
             return
-        waits = topic is not None and "status" not in envelope and _waits(envelope, topic)
+        waits = topic is not None and "status" not in envelope and (self._patient or _waits(envelope, topic))
         if waits and self._waiting >= WAITING:
             raise TooManyRequests(
                 reason=f"{WAITING} signals of this session wait for others already",
@@ -437,10 +439,14 @@ def _topic_of(envelope: Any) -> topics.Topic | None:
         return None
 
 
+_WAITING = frozenset({"requested-acks", "live-channel-condition", "live-channel-timeout-strategy"})
+"""Headers of commands that may wait for what others do."""
+
+
 def _waits(envelope: dict[str, Any], topic: topics.Topic) -> bool:
     """Whether an envelope may wait for what others do."""
     headers = envelope.get("headers")
-    asks = isinstance(headers, dict) and any(name.lower() == "requested-acks" for name in headers)
+    asks = isinstance(headers, dict) and any(name.lower() in _WAITING for name in headers)
     return asks or (topic.channel == "live" and topic.criterion != "events")
 
 
