@@ -90,7 +90,10 @@ class Place:
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    body = (await receive())["body"]
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message["body"], message["more_body"]
     told = f"{scope['method']} {scope['path']} ".encode() + body
     headers = [(b"content-length", b"%d" % len(told))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -261,6 +264,27 @@ async def test_a_slow_reader_shows_in_what_waits_and_can_be_cut_off(place: Place
         await session.gone.wait()
         session.wire.send(large)
         session.wire.close(1000, "")
+
+
+async def test_whoever_was_seen_to_wait_is_told_when_nothing_does(place: Place):
+    async with place.connect(max_size=None) as client:
+        await client.send("hello")
+        await heard(client)
+        session = place.sessions[0]
+        for _ in range(5):
+            session.eased.clear()
+            session.wire.send(frame(b"x" * 100_000))
+            assert session.wire.waiting > 100_000
+            async with asyncio.timeout(PATIENCE):
+                await session.eased.wait()
+                await client.recv()
+
+
+async def test_whoever_closes_gets_what_was_sent_before(place: Place):
+    async with place.raw(OPENING + KEY + b"\r\n") as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(masked(1, b"one") + masked(8, (1000).to_bytes(2)))
+        assert await reader.read() == frame(b"one") + b"\x88\x02\x03\xe8"
 
 
 async def test_what_waits_is_sent_before_the_end(place: Place):

@@ -21,7 +21,7 @@ from skerry.headers import HeadersTooLarge
 from skerry_registry.http.answer import Answer, of_error
 from skerry_registry.http.call import AHEAD, BODILESS, LET_GO, LINES, Call
 from skerry_registry.http.errors import RequestInvalid
-from skerry_registry.ws.connection import WebSocket, greet
+from skerry_registry.ws.connection import Outgoing, WebSocket, greet
 from skerry_registry.ws.wire import Handshake, Refusal
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Shared:
         self.opening = opening
         self.server = server
         self.loop = asyncio.get_running_loop()
+        self.outgoing = Outgoing(self.loop)
         self.connections: set[Kept] = set()
         self.calls: set[Call] = set()
         self.date = b""
@@ -452,7 +453,7 @@ class Connection(asyncio.Protocol):
         if transport.is_closing():
             listener.closed()
             return
-        websocket = WebSocket(listener, shared.loop, shared.forget)
+        websocket = WebSocket(listener, shared.outgoing, shared.forget)
         shared.connections.discard(self)
         shared.connections.add(websocket)
         transport.write(greeting)

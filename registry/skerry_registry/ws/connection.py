@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 PING_AFTER = 30.0
 """Seconds without a word from the client, after which it is asked whether it is there; and again after as many."""
 SILENCE_MAX = 75.0
+AT_ONCE = 200
+"""Sockets that are written to in one turn of the loop."""
 CLOSE_PATIENCE = 5.0
 """Seconds for the client to take what waits and to close its side."""
 HIGH, LOW = 65_536, 16_384
@@ -50,27 +52,58 @@ def greet(handshake: Handshake, method: str, version: str) -> bytes | Refusal:
     )
 
 
+class Outgoing:
+    """Sends what sockets have to say: once in a turn of the loop, however many frames that is, and to so many sockets that nobody else waits long."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Nobody has anything to say yet."""
+        self.loop = loop
+        self._waiting: deque[WebSocket] = deque()
+
+    def add(self, socket: WebSocket) -> None:
+        """It has something to say."""
+        if not self._waiting:
+            self.loop.call_soon(self._send)
+        self._waiting.append(socket)
+
+    def _send(self) -> None:
+        waiting = self._waiting
+        for _ in range(min(AT_ONCE, len(waiting))):
+            waiting.popleft().flush()
+        if waiting:
+            self.loop.call_soon(self._send)
+
+
 class WebSocket(asyncio.Protocol):
     """The wire that a session has (`ws.wire.Wire`)."""
 
     __slots__ = (
         "_asked",
+        "_blocked",
         "_closing",
         "_forget",
+        "_full",
         "_heard",
         "_listener",
         "_loop",
+        "_out",
+        "_outgoing",
         "_parts",
         "_paused",
         "_pending",
         "_protocol",
+        "_size",
         "_transport",
     )
 
-    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop, forget: Callable[[Any], None]) -> None:
+    def __init__(self, listener: Listener, outgoing: Outgoing, forget: Callable[[Any], None]) -> None:
         """`forget` is told when it has ended."""
         self._listener = listener
-        self._loop = loop
+        self._loop = loop = outgoing.loop
+        self._outgoing = outgoing
+        self._out: list[bytes] = []
+        self._size = 0
+        self._full = self._blocked = False
         self._forget = forget
         self._protocol = Protocol(SERVER, state=OPEN, max_size=FRAME_MAX)
         self._parts: list[bytes] | None = None
@@ -96,13 +129,19 @@ class WebSocket(asyncio.Protocol):
     @property
     def waiting(self) -> int:
         """Bytes that the client has not taken yet."""
-        size: int = self._transport.get_write_buffer_size()
+        size: int = self._size + self._transport.get_write_buffer_size()
+        if size > HIGH:
+            self._full = True
         return size
 
     def send(self, frame: bytes) -> None:
         """Send a complete frame."""
-        if not self._closing:
-            self._transport.write(frame)
+        if self._closing:
+            return
+        if not self._out:
+            self._outgoing.add(self)
+        self._out.append(frame)
+        self._size += len(frame)
 
     def close(self, code: int, reason: str) -> None:
         """Send what waits, then the close frame, and end."""
@@ -114,6 +153,7 @@ class WebSocket(asyncio.Protocol):
     def abort(self) -> None:
         """End now."""
         self._closing = self._closing or self._loop.time()
+        self._out.clear()
         self._transport.abort()
 
     def pause(self) -> None:
@@ -129,6 +169,14 @@ class WebSocket(asyncio.Protocol):
             self._loop.call_soon(self._read_on)
 
     # What the server asks.
+
+    def flush(self) -> None:
+        """Write what was sent."""
+        out, self._out, self._size = self._out, [], 0
+        if out and not self._transport.is_closing():
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+            if self._full and not self._blocked:
+                self._ease()
 
     def tick(self, now: float) -> None:
         """Ask clients that say nothing whether they are there; end those that are not."""
@@ -155,14 +203,24 @@ class WebSocket(asyncio.Protocol):
         """It is gone."""
         self._closing = self._closing or self._loop.time()
         self._pending.clear()
+        self._out.clear()
         self._forget(self)
         self._listener.closed()
 
     def eof_received(self) -> None:
         """The client has closed its side."""
 
+    def pause_writing(self) -> None:
+        """The client takes less than it is sent."""
+        self._blocked = True
+
     def resume_writing(self) -> None:
         """The client has taken what waited."""
+        self._blocked = False
+        self._ease()
+
+    def _ease(self) -> None:
+        self._full = False
         if not self._closing:
             self._listener.drained()
 
@@ -210,7 +268,8 @@ class WebSocket(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _write_out(self) -> None:
-        """Send what the protocol has to say; an empty piece closes our side."""
+        """Send what the protocol has to say, after what was sent before; an empty piece closes our side."""
+        self.flush()
         for piece in self._protocol.data_to_send():
             if piece:
                 self._transport.write(piece)
