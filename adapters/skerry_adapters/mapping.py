@@ -20,7 +20,7 @@ from skerry.pointer import parse
 from skerry.signals import Command, Json, Micros, Path
 from skerry.values import KEY_LIMIT, JsonKeyInvalid, check_key
 from skerry.values import name as kind_of
-from skerry_adapters.hono import HONO_ANSWERS, UPLINKS, hono_answer
+from skerry_adapters.hono import HONO_ANSWERS, device_of, hono_answer
 from skerry_adapters.inbound import Aside, Inbound
 from skerry_adapters.sources import PLACEHOLDER, Source, TimeFormat
 
@@ -168,7 +168,7 @@ def _check_topic(topic: str, thing_id: str) -> None:
     if levels[0] == "ditto":
         elsewhere = len(levels) > 2 and f"{levels[1]}:{levels[2]}" != thing_id
     else:
-        elsewhere = levels[0] in UPLINKS and (len(levels) != 3 or levels[2] != thing_id)
+        elsewhere = device_of(levels) not in {None, thing_id}
     if elsewhere:
         raise EnvelopeElsewhere(topic=topic, thing_id=thing_id)
 

@@ -274,7 +274,11 @@ class _Shelf:
 
     async def _compare(self, downlink: Downlink) -> None:
         """What is retained and should not be, or should be and is not."""
-        there = {thing_of(topic): payload for topic, payload in await downlink.kept()}
+        try:
+            there = {thing_of(topic): payload for topic, payload in await downlink.kept()}
+        except DownlinkBroken:
+            self._doubtful = True
+            raise
         for thing_id, payload in there.items():
             if thing_id is not None and self._found.get(thing_id) != _mark_in(payload):
                 self._wanting[thing_id] = None
