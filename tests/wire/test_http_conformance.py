@@ -131,7 +131,7 @@ READS = [
     Case("GET", "", 400, "header.invalid", headers={"correlation-id": ""}),
     Case("GET", "?channel=LIVE", 400, "header.notsupported"),
     Case("GET", "", 501, "gateway:operation.notprovided", headers={"accept": "application/td+json"}),
-    Case("POST", "/migrateDefinition", 501, "gateway:operation.notprovided"),
+    Case("POST", "/migrateDefinition", 400, "json.field.missing", body={}),
     Case("POST", "/inbox/messages/ask", 501, "gateway:operation.notprovided"),
     Case("POST", "/features/scada/outbox/messages/ask/more", 501, "gateway:operation.notprovided"),
     Case("POST", "/inbox/claim", 501, "gateway:operation.notprovided"),

@@ -214,6 +214,28 @@ SCHEMAS: dict[str, Any] = {
     },
     "Thing": {"type": "object", "properties": _THING_PROPERTIES},
     "Things": {"type": "array", "items": {"$ref": "#/components/schemas/Thing"}},
+    "Migration": {
+        "type": "object",
+        "properties": {
+            "thingDefinitionUrl": {"type": "string", "format": "uri"},
+            "migrationPayload": {"$ref": "#/components/schemas/MergePatch"},
+            "patchConditions": {
+                "type": "object",
+                "description": "thing:/pointer within the payload to RQL expression; parts whose condition does not hold are left out.",
+                "additionalProperties": TEXT,
+            },
+            "initializeMissingPropertiesFromDefaults": {"type": "boolean", "const": False},
+        },
+        "required": ["thingDefinitionUrl"],
+    },
+    "Migrated": {
+        "type": "object",
+        "properties": {
+            "thingId": TEXT,
+            "patch": {"$ref": "#/components/schemas/MergePatch"},
+            "mergeStatus": {"enum": ["APPLIED", "DRY_RUN"]},
+        },
+    },
     **POLICY_SCHEMAS,
     **AUDIT_SCHEMAS,
     **FEED_SCHEMAS,

@@ -22,7 +22,13 @@ from skerry_registry.live import commands
 
 PREFIX = b"/api/2/things"
 DEFAULT_NAMESPACE = "org.eclipse.ditto"
-VERBS: dict[str, Verb] = {"GET": "retrieve", "PUT": "modify", "PATCH": "merge", "DELETE": "delete"}
+VERBS: dict[str, Verb] = {
+    "GET": "retrieve",
+    "PUT": "modify",
+    "PATCH": "merge",
+    "DELETE": "delete",
+    "POST": "migrate",
+}
 
 SELECTABLE = {"thing", "attributes", "features", "feature", "properties", "desiredProperties"}
 """The routes whose reads heed `fields`."""
@@ -35,6 +41,7 @@ _SINGLE: dict[bytes, tuple[str, tuple[str, ...]]] = {
     b"policyId": ("policyId", KEPT),
     b"definition": ("definition", ANY),
     b"access": ("access", ("GET",)),
+    b"migrateDefinition": ("migrateDefinition", ("POST",)),
 }
 """What stands by itself below a thing."""
 
@@ -83,7 +90,7 @@ class Things:
             verb=VERBS[method],
             id=spot.id,
             subjects=request.caller.subjects,
-            path=spot.path,
+            path=() if spot.route == "migrateDefinition" else spot.path,
             value=value,
             headers=ditto,
             origin=request.where,
@@ -150,8 +157,6 @@ def _route_of(parts: list[bytes], raw: bytes) -> tuple[str, tuple[str, ...]]:
         return "attributes" if count == 1 else "attribute", ANY
     if head in _SINGLE and count == 1:
         return _SINGLE[head]
-    if head == b"migrateDefinition" and count == 1:
-        raise NotProvided(what="Migrations of a definition")
     if head == b"features":
         if count <= 2:
             return ("features", "feature")[count - 1], ANY
