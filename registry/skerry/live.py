@@ -143,7 +143,8 @@ def envelope_of(signal: LiveSignal) -> dict[str, Any]:
         "headers": protocol.headers_shown(signal.headers),
         "path": write_path(signal),
     }
-    envelope["headers"].setdefault("version", 2)
+    if signal.revision is not None:
+        envelope["headers"]["entity-revision"] = signal.revision
     if signal.value is not UNSET:
         envelope["value"] = signal.value
     if signal.fields is not None:

@@ -191,7 +191,8 @@ async def test_the_subject_stays_as_it_stands_in_the_url(device: Device, ditto: 
         ("POST", "x/inbox/messages/ask", 404, "things:thing.notfound"),
         ("POST", "x/inbox/claim", 404, "things:thing.notfound"),
         ("GET", "/attributes?channel=live&timeout=1ms", 408, "command.timeout"),
-        ("GET", "/attributes?channel=live&timeout=0", 400, "header.invalid"),
+        ("GET", "/attributes?channel=live&timeout=0", 400, "command.headers.invalid"),
+        ("GET", "/attributes?channel=live&response-required=false", 400, "command.headers.invalid"),
         ("GET", "/attributes?channel=live&timeout=61", 400, "gateway:timeout.invalid"),
         ("GET", "/attributes?live-channel-condition=eq(", 400, "things:condition.invalid"),
         (

@@ -22,7 +22,7 @@ from skerry_registry.http.request import Request
 from skerry_registry.live import commands
 from skerry_registry.live.channel import TIMEOUT, Live, MessageTooLarge, Outcome, labels_of
 from skerry_registry.live.sender import Sender
-from skerry_registry.live.wishes import wish_of
+from skerry_registry.live.wishes import AnswerNotWanted, wish_of
 from skerry_registry.registry import Registry
 
 MESSAGE_SECONDS, CLAIM_SECONDS = 60.0, 600.0
@@ -76,9 +76,9 @@ class Messages:
             known = wish_of(request.ditto, query=True)
             seconds = known.timeout if "timeout" in request.ditto else TIMEOUT
             return of_response(await commands.retrieve(self._registry, self._live, command, sender, seconds=seconds))
-        if command.verb == "retrieve":
-            wish_of(request.ditto, query=True)
         asked = _wish_of(request.ditto)
+        if command.verb == "retrieve" and not (asked.answer and asked.seconds):
+            raise AnswerNotWanted
         signal = commands.signal_of(command)
         outcome = await self._live.send(signal, sender, seconds=asked.seconds, labels=asked.labels)
         location = request.origin + path.removesuffix(b"/").decode("latin-1")

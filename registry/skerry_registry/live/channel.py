@@ -348,8 +348,6 @@ def _told(signal: LiveSignal, sender: Sender, *, answered: bool) -> LiveSignal:
     else:
         merging = signal.action == "merge"
         headers["content-type"] = "application/merge-patch+json" if merging else "application/json"
-        if signal.revision is not None:
-            headers["entity-revision"] = str(signal.revision)
     return structs.replace(signal, headers=headers, value=value, origin=sender.origin)
 
 
