@@ -145,7 +145,7 @@ class WebSocket(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Send what waits, then the close frame, and end."""
-        if not self._closing:
+        if not self._closing and self._protocol.state is OPEN:
             cut = reason.encode()[:REASON_MAX].decode(errors="ignore")
             self._protocol.send_close(code, cut)
             self._write_out()
@@ -232,9 +232,9 @@ class WebSocket(asyncio.Protocol):
         for frame in protocol.events_received():
             if isinstance(frame, Frame):
                 self._take(frame)
+        self._deliver()
         if protocol.writes:
             self._write_out()
-        self._deliver()
 
     def _take(self, frame: Frame) -> None:
         """Put messages together; binary ones are passed over."""
