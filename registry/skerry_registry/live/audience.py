@@ -10,6 +10,7 @@ from msgspec import UNSET, Struct, UnsetType, json
 
 from skerry import times
 from skerry.rql.parse import write as write_rql
+from skerry.signals import PATCHES
 from skerry_policies.imports import ImportInvalid
 from skerry_registry.live import event_filter
 from skerry_registry.live.views import Told, extra_of, seen
@@ -82,7 +83,7 @@ def touches(event: Event, path: Path) -> bool:
         return True
     if path[: len(at)] != at:
         return False
-    if event.action != "merged":
+    if event.action not in PATCHES:
         return True
     value = event.value
     for segment in path[len(at) :]:

@@ -12,6 +12,7 @@ from skerry.rql import evaluate, instant
 from skerry.rql.parse import RqlInvalid
 from skerry.rql.parse import parse as parse_rql
 from skerry.rql.predicate import fields
+from skerry.signals import PATCHES
 from skerry.times import write as write_time
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def changed(event: Event, extra: Json | UnsetType) -> dict[str, Any]:
     value = event.value
     known: Any = {}
     if value is not UNSET:
-        if event.action == "merged":
+        if event.action in PATCHES:
             value = _without_nulls(value)
         if value is not UNSET:
             known = pointer.put({}, event.path, value)

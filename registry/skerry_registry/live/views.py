@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType, structs
 
 from skerry import fields, headers, things
 from skerry.protocol import event_envelope
+from skerry.signals import PATCHES
 from skerry_registry import guarded
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Told:
         told["requested-acks"] = self.asked(labels)
         told["entity-revision"] = event.revision
         if "value" in envelope:
-            told.setdefault("content-type", _MEDIA if event.action != "merged" else _PATCH)
+            told.setdefault("content-type", _MEDIA if event.action not in PATCHES else _PATCH)
         if self.extra is not UNSET:
             envelope["extra"] = self.extra
         return envelope
@@ -98,7 +99,7 @@ def seen(event: Event, permits: Permits) -> Event | None:
             return None
         shown: Json | UnsetType = UNSET
     else:
-        patch = event.action == "merged"
+        patch = event.action in PATCHES
         shown = permits.view_of_patch(path, value) if patch else permits.view_of_new(path, value)
         if shown is UNSET:
             return None
