@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from skerry import fields, pointer, times
 from skerry.errors import SkerryError
+from skerry.signals import PATCHES
 from skerry_registry.http.answer import encode
 from skerry_registry.http.sse import event
 
@@ -93,7 +94,7 @@ def _thing(told: Told) -> dict[str, Any]:
     """What a change says of its thing: deletions say nothing but its id, as in Ditto."""
     event_ = told.event
     value = told.value
-    if event_.action == "merged" and value is not UNSET:
+    if event_.action in PATCHES and value is not UNSET:
         value = _without_nulls(value)
     changed = UNSET if value is UNSET else pointer.put({}, event_.path, value)
     thing: dict[str, Any] = {"thingId": event_.id}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from skerry.rql.evaluate import at, is_empty
+from skerry.signals import PATCHES
 from skerry_registry.search.column import Column
 from skerry_registry.search.query import SearchMemoryTaken
 
@@ -124,7 +125,7 @@ class Columns:
             if not nodes:
                 return
         for node in nodes:
-            if event.action == "merged" and isinstance(patch, dict):
+            if event.action in PATCHES and isinstance(patch, dict):
                 self._put_merged(node, patch, slot, held, len(path))
             else:
                 _put_all(node, slot, held)
