@@ -16,7 +16,7 @@ from skerry.live import LiveSignal, envelope_of, signal_from
 from skerry.protocol import Ack
 from skerry_registry.lateness import CommandTimeout
 from skerry_registry.live import event_filter
-from skerry_registry.live.channel import LiveWanted, MessageTooLarge, labels_of
+from skerry_registry.live.channel import Live, LiveWanted, MessageTooLarge, TooManyWaiting, labels_of
 from skerry_registry.live.sender import Sender
 from skerry_registry.live.streams import Streams
 from skerry_registry.registry import Registry
@@ -376,6 +376,20 @@ async def test_a_condition_is_checked_against_what_the_sender_may_read():
             assert caught.value.code == "things:condition.failed"
         assert len(heard) == 1
         assert "condition" not in heard[0].headers
+
+
+async def test_the_questions_of_one_subject_that_wait_are_bounded():
+    async with house() as there:
+        there.live = Live(there.registry, there.streams.acks, waiting_of_one=1)
+        heard = there.hears(session=device.origin)
+        asking = asyncio.ensure_future(there.live.send(message(), anne, seconds=LATE))
+        await heard.until(1)
+        with pytest.raises(TooManyWaiting):
+            await there.live.send(message(), anne, seconds=LATE)
+        assert there.live.answer(signal_from(envelope_of(heard[0]) | {"status": 200}), device)
+        await asking
+        there.echoes()
+        assert (await there.live.send(message(), anne, seconds=LATE)).answer is not None
 
 
 async def test_the_server_itself_hears_everything_with_the_sender():

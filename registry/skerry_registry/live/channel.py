@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, Struct, field, structs
@@ -38,8 +39,10 @@ __all__ = ["TIMEOUT", "Live", "LiveWanted", "Outcome", "Take", "labels_of"]
 
 TIMEOUT = 60.0
 """Seconds that an answer has where nobody says (Ditto 3.9.6)."""
-WAITING_MAX = 20_000
-"""Questions that wait for their answers at a time."""
+WAITING_MAX = 100_000
+"""Questions that wait for their answers at a time,"""
+WAITING_OF_ONE = 20_000
+"""and of one subject."""
 FORBIDDEN = 403
 GOOD = range(200, 300)
 """Statuses that say success."""
@@ -129,14 +132,23 @@ class _Question:
 class Live:
     """The live channel of one server."""
 
-    def __init__(self, registry: Registry, acks: Acks, *, message_max_bytes: int = 256_000) -> None:
-        """`registry` knows things and rights."""
+    def __init__(
+        self,
+        registry: Registry,
+        acks: Acks,
+        *,
+        message_max_bytes: int = 256_000,
+        waiting_of_one: int = WAITING_OF_ONE,
+    ) -> None:
+        """`registry` knows things and rights; `waiting_of_one`: how many answers one subject may wait for at a time."""
         self._registry = registry
         self._acks = acks
         self._reasons = Reasons(registry)
         self._limit = message_max_bytes
         self._listeners = Listeners()
         self._questions: dict[str, _Question] = {}
+        self._waiting = Counter[str]()
+        self._waiting_of_one = waiting_of_one
 
     def subscribe(self, wanted: LiveWanted, take: Take, *, session: str = "") -> Leave:
         """Hand over from now on what is wanted and may be read. `session`: which does not get what it sends itself."""
@@ -239,7 +251,7 @@ class Live:
                 given = await waiting.gather(max(0.0, end - loop.time()), of=seconds)
         finally:
             if question is not None:
-                del self._questions[told.correlation]
+                self._forget(question)
         if not others:
             if answer is None:
                 raise CommandTimeout(seconds=f"{seconds:g}", headers={"channel": "live"})
@@ -255,13 +267,22 @@ class Live:
 
     def _wait(self, delivery: _Delivery) -> _Question:
         """Remember that an answer is waited for. Raises TooManyWaiting."""
-        if len(self._questions) >= WAITING_MAX:
+        told, who = delivery.told, delivery.sender.subjects[:1]
+        if len(self._questions) >= WAITING_MAX or self._waiting.get("".join(who), 0) >= self._waiting_of_one:
             raise TooManyWaiting(headers={"retry-after": "5"})
-        told = delivery.told
+        self._waiting.update(who)
         if told.correlation in self._questions:  # every part of the delivery has these very headers
             told.headers["correlation-id"] = f"{told.correlation}_{self._registry.new_id()}"
         question = self._questions[told.correlation] = _Question(delivery)
         return question
+
+    def _forget(self, question: _Question) -> None:
+        """Nobody waits any more."""
+        del self._questions[question.delivery.told.correlation]
+        for who in question.delivery.sender.subjects[:1]:
+            self._waiting[who] -= 1
+            if not self._waiting[who]:
+                del self._waiting[who]
 
     async def _first(self, question: _Question, signal: LiveSignal, end: float) -> LiveSignal | None:
         """The first answer, as far as the asker may read it; None where none came in time."""
