@@ -129,12 +129,12 @@ READS = [
     Case("GET", "?dry-run=maybe", 400, "header.invalid"),
     Case("GET", "?correlation-id=", 400, "header.invalid"),
     Case("GET", "", 400, "header.invalid", headers={"correlation-id": ""}),
-    Case("GET", "?channel=LIVE", 400, "header.notsupported"),
+    Case("GET", "?channel=LIVE&timeout=1ms", 408, "command.timeout"),
     Case("GET", "", 501, "gateway:operation.notprovided", headers={"accept": "application/td+json"}),
     Case("POST", "/migrateDefinition", 400, "json.field.missing", body={}),
-    Case("POST", "/inbox/messages/ask", 501, "gateway:operation.notprovided"),
-    Case("POST", "/features/scada/outbox/messages/ask/more", 501, "gateway:operation.notprovided"),
-    Case("POST", "/inbox/claim", 501, "gateway:operation.notprovided"),
+    Case("POST", "/inbox/messages/ask?timeout=1ms", 408, "command.timeout"),
+    Case("POST", "/features/scada/outbox/messages/ask/more?timeout=1ms", 408, "command.timeout"),
+    Case("POST", "/inbox/claim?timeout=1ms", 408, "command.timeout"),
 ]
 
 WRITES = [

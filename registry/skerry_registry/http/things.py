@@ -95,7 +95,7 @@ class Things:
             headers=ditto,
             origin=request.where,
         )
-        if headers.is_live(ditto) or commands.CONDITION in ditto:
+        if (headers.is_live(ditto) or commands.CONDITION in ditto) and spot.route != "migrateDefinition":
             return await self._messages.command(request, command, request.path)
         return await self._exchange.carry_out(request, command, request.path)
 
