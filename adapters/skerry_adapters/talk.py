@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, Self
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, Self, TypeAlias
 
 from msgspec import structs
 
@@ -22,6 +22,10 @@ MOST = 2_000
 """Envelopes that are waited for, of all devices together."""
 MOST_EACH = 200
 """The same of one device (behind an external broker: of all)."""
+
+
+Work: TypeAlias = Callable[[], Awaitable["dict[str, Any] | None"]]
+"""Does something and comes to a reply."""
 
 
 class TalkCrowded(SkerryError):
@@ -50,13 +54,16 @@ class Converse(Protocol):
 class Talk:
     """Conversations with devices; `async with` ends those that are left over."""
 
-    def __init__(self, converse: Converse, replies: Replies, new_id: NewId) -> None:
-        """`new_id`: makes correlation ids."""
+    def __init__(
+        self, converse: Converse, replies: Replies, new_id: NewId, *, most: int = MOST, each: int = MOST_EACH
+    ) -> None:
+        """`new_id`: makes correlation ids; `most`, `each`: how many may be waited for."""
         self.replies = replies
         self._converse = converse
         self._new_id = new_id
         self._tasks: set[asyncio.Task[None]] = set()
         self._each: Counter[str] = Counter()
+        self._most, self._most_each = most, each
 
     async def __aenter__(self) -> Self:
         """Nothing to do."""
@@ -72,9 +79,9 @@ class Talk:
     async def hear(self, message: Inbound, aside: Aside) -> None:
         """Carry an envelope out: what is an answer or tells something at once, what asks beside the intake."""
         if aside.asks:
-            self._begin(message, self._converse.converse(aside, message))
+            self._begin(message, lambda: self._converse.converse(aside, message))
         else:
-            await self._reply(message, self._converse.converse(aside, message))
+            await self._reply(message, lambda: self._converse.converse(aside, message))
 
     def named(self, command: Command) -> Command:
         """The command with a correlation id, where its acknowledgements have to be told apart by one."""
@@ -88,12 +95,11 @@ class Talk:
             return None
         handling: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         handling.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return handling if self._begin(message, self._converse.settle(command, handling)) else None
+        return handling if self._begin(message, lambda: self._converse.settle(command, handling)) else None
 
-    def _begin(self, message: Inbound, work: Coroutine[Any, Any, dict[str, Any] | None]) -> bool:
+    def _begin(self, message: Inbound, work: Work) -> bool:
         key = message.origin
-        if len(self._tasks) >= MOST or self._each[key] >= MOST_EACH:
-            work.close()
+        if len(self._tasks) >= self._most or self._each[key] >= self._most_each:
             self.replies.refuse(message, TalkCrowded(waiting=self._each[key]))
             return False
         task = asyncio.get_running_loop().create_task(self._reply(message, work), name="mqtt talk")
@@ -111,10 +117,10 @@ class Talk:
 
         return ended
 
-    async def _reply(self, message: Inbound, work: Awaitable[dict[str, Any] | None]) -> None:
+    async def _reply(self, message: Inbound, work: Work) -> None:
         """The edge's outermost loop: what fails is logged and answered."""
         try:
-            envelope = await work
+            envelope = await work()
         except Exception:
             log.exception("mqtt talk failed", extra={"topic": message.topic, "client": message.client})
             self.replies.refuse(message, SkerryError())
