@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import asynccontextmanager
 
 from listening import Listener
@@ -353,6 +354,25 @@ async def test_changes_wait_in_order_for_a_policy_that_is_not_in_memory():
             await done.wait()
         assert anne.numbers == [3, 4, 5]
         assert changes.told == 5
+
+
+async def test_a_large_commit_is_told_in_turns_and_in_order():
+    async with told() as (registry, changes):
+        listeners = [Listener() for _ in range(200)]
+        for listener in listeners:
+            changes.subscribe(wanted(), listener.take)
+        await registry.handle(put({}))
+        writing = asyncio.create_task(registry.handle_all([put(number, "attributes", "a") for number in range(100)]))
+        turns = [0]
+        async with asyncio.timeout(20):
+            while len(listeners[-1].told) < 101:
+                if len(listeners[0].told) not in {turns[-1], 0}:
+                    turns.append(len(listeners[0].told))
+                await asyncio.sleep(0)
+        await writing
+        assert max(later - before for before, later in itertools.pairwise(turns)) < 60
+        assert listeners[0].numbers == listeners[-1].numbers == list(range(2, 103))
+        assert changes.told == 102
 
 
 async def test_acknowledgements_learn_whom_a_change_has_reached():

@@ -199,6 +199,7 @@ async def test_what_is_forgotten_is_told_plainly(tmp_path: Path) -> None:
         store = server.registry._store
         await store.save([await store.load("thing", "demo:T0")], 6)
         await store.trim(5)
+        server.registry.journal._recent.clear()
         answer = await ditto.get(FEED, params={"after": 1})
         assert answer.status_code == 410
         assert answer.json()["error"] == "journal.events.forgotten"

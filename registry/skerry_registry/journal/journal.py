@@ -116,7 +116,7 @@ class Journal:
         """Raise EventsForgotten unless all events after a number are kept (0: all that are), EventsUnknown for one to come."""
         if after > self.last:
             raise EventsUnknown(after=after, last=self.last)
-        if 0 < after < self.last and after + 1 < (oldest := await self._store.oldest()):
+        if after and after < self.last - len(self._recent) and after + 1 < (oldest := await self._store.oldest()):
             raise EventsForgotten(after=after, oldest=oldest)
 
     async def beginning(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import partial
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import UNSET
@@ -31,6 +31,10 @@ __all__ = ["Changes", "Room", "Take", "Told", "Wanted"]
 
 PATIENCE = 1.0
 """Seconds until the store is asked again for policies that it could not give."""
+TURN = 5_000
+"""Subscribers that are told of a change in one turn of the loop; others get theirs before more are told."""
+BEHIND_MAX = 10_000
+"""Changes that wait to be told; those who make more wait with them."""
 EVENTS_MAX = 20_000
 """Events that are looked through in one reading, whatever is found."""
 Room: TypeAlias = Callable[[], Awaitable[None]]
@@ -138,17 +142,27 @@ class Changes:
         for event in commit.events:
             if event.kind == "policy":
                 self._audiences.policy_changed(event.id)
+        spent = 0
         for event, (_, after, _) in zip(commit.events, commit.changes, strict=True):
             if not is_told(event):
                 continue
-            if self._behind:
-                self._behind.append((event, after))
-                continue
-            try:
-                self._tell(event, after)
-            except Lacking:
-                self._behind.append((event, after))
-                self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+            if not self._behind and spent < TURN:
+                try:
+                    spent += self._tell(event, after)
+                    continue
+                except Lacking:
+                    pass
+            self._behind.append((event, after))
+        if self._behind:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """See to it that what waits is told, some of it at once if it is too much."""
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+        if len(self._behind) > BEHIND_MAX:
+            with suppress(Lacking):
+                self._tell_some(len(self._behind) - BEHIND_MAX)
 
     async def _answers(self, reader: Reader, events: Sequence[Event]) -> list[Told]:
         """What of some events a reader is told."""
@@ -160,19 +174,26 @@ class Changes:
         return found
 
     async def _catch_up(self) -> None:
-        """Tell what had to wait for policies that were not in memory, in order."""
+        """Tell what had to wait, in order: for policies that were not in memory, or for its turn."""
         while self._behind:
-            tell = partial(self._tell, *self._behind[0])
             try:
-                await self._registry.known(tell)
+                await self._registry.known(self._tell_some)
             except StoreUnavailable as error:
                 log.warning("changes wait for their policies", extra={"reason": error.text})
                 await asyncio.sleep(PATIENCE)
-                continue
-            self._behind.popleft()
+            await asyncio.sleep(0)
 
-    def _tell(self, event: Event, held: Held) -> None:
-        """Tell one change to every view of it. Raises Lacking before anybody is told."""
+    def _tell_some(self, least: int = 0) -> None:
+        """Tell what waits until a turn's work is done, but so many events at `least`. Raises Lacking; what was told does not come again."""
+        spent = 0
+        while self._behind and (spent < TURN or least > 0):
+            spent += self._tell(*self._behind[0])
+            self._behind.popleft()
+            least -= 1
+
+    def _tell(self, event: Event, held: Held) -> int:
+        """Tell one change to every view of it; how much work that was. Raises Lacking before anybody is told."""
+        spent = 1
         asking = self._acks.awaited and "requested-acks" in event.headers
         reached: set[str] | None = set() if asking else None
         policy_id = guard_of(event, held)
@@ -189,6 +210,7 @@ class Changes:
                 if told.event is event and told.extra is UNSET:
                     told = plain = plain or told
                 for group in view.groups:
+                    spent += len(group.members)
                     for member in group.members.copy():
                         if number > member.after and not (origin and member.session == origin):
                             member.take(told)
@@ -196,6 +218,7 @@ class Changes:
                                 reached.add(member.session)
         if reached is not None:
             self._acks.reached(event.id, event.headers, reached)
+        return spent
 
 
 def guard_of(event: Event, held: Held) -> str | None:
