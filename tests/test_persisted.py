@@ -7,6 +7,7 @@ import pytest
 
 from registry_door import ANNE, BOB, OWNER, T1, delete, entry, merge, put, put_policy, serving, telemetry
 from skerry.errors import SkerryError
+from skerry.signals import Command
 from skerry_registry.identities.caller import Caller
 from skerry_registry.identities.namespaces import NamespaceRule, NamespaceRules
 from skerry_registry.live.event_filter import parse
@@ -151,6 +152,23 @@ async def test_a_former_life_is_told_by_the_policy_that_guarded_it(registry):
     assert await revisions(registry, READER) == [4, 5]
     assert await revisions(registry, WRITER) == [1, 2, 3, 4, 5]
     assert await revisions(registry, WRITER, first=2) == [2, 3, 4, 5]
+
+
+async def test_the_history_of_a_thing_that_is_gone_is_told_by_its_last_policy(registry):
+    await registry.handle(put_policy("demo:p", {"o": OWNER, "r": entry("nginx:bob", thing={"/attributes/a": "R"})}))
+    await registry.handle(put({"policyId": "demo:p", "attributes": {"a": 1, "b": 1}}))
+    await registry.handle(put(2, "attributes", "b"))
+    await registry.handle(delete())
+    assert await revisions(registry) == [1, 2, 3]
+    assert await revisions(registry, READER) == [1, 3]
+    await registry.handle(put_policy("demo:p", {"o": OWNER}))
+    with pytest.raises(SkerryError) as error:
+        await told(registry, READER)
+    assert error.value.code == "things:thing.notfound"
+    await registry.handle(Command(verb="delete", kind="policy", id="demo:p", subjects=ANNE))
+    with pytest.raises(SkerryError) as error:
+        await told(registry)
+    assert error.value.code == "things:thing.notfound"
 
 
 async def test_of_what_came_too_late_for_the_twin_nothing_is_told(registry):

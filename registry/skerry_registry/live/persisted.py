@@ -71,6 +71,8 @@ class Persisted:
             sender.reach.check(kind, id)
         held = await self._held(kind, id)
         permits = await self._permits(held, sender)
+        if held.document is None and held.revision and kind == "thing":
+            permits = (await self._earlier(*await self._end(held), sender))[1]
         if permits is None or not permits.may_partly(kind, span.path, "READ"):
             raise ThingNotAccessible(thing_id=id) if kind == "thing" else PolicyNotAccessible(policy_id=id)
         first, last = _bounds(span, held.revision)
@@ -83,6 +85,8 @@ class Persisted:
         past = self._registry.past
         kind, id_ = held.kind, held.id
         born = await past.revision_at(kind, id_, held.created) if held.earlier else 0
+        if held.document is None:
+            born = held.revision
         before = await past.state(kind, id_, first - 1) if first <= min(born, last) else None
         while first <= last:
             events = await past.events(kind, id_, first, min(last, first + PAGE - 1))
@@ -90,15 +94,24 @@ class Persisted:
                 if span.before is not None and event.timestamp >= span.before:
                     return
                 now = await self._held(kind, id_)
-                permits = await self._permits(now, sender)
-                if permits is None or now.created != held.created:
+                if now.created != held.created:
                     return
                 if event.revision <= born:
                     before, permits = await self._earlier(before, event, sender)
+                else:
+                    permits = await self._permits(now, sender)
+                    if permits is None:
+                        return
                 seen = None if permits is None else _seen(event, permits)
                 if seen is not None and _is_asked(seen, span, self._registry.clock()):
                     yield Told(seen, seen.value, UNSET, _held_after(seen))
             first += PAGE
+
+    async def _end(self, held: Held) -> tuple[Held | None, Event]:
+        """What a thing that is gone was last, and how it went."""
+        past, last = self._registry.past, held.revision
+        gone = Event(kind="thing", id=held.id, action="deleted", revision=last, timestamp=held.modified)
+        return await past.state("thing", held.id, last - 1), gone
 
     async def _earlier(self, before: Held | None, event: Event, sender: Sender) -> tuple[Held | None, Permits | None]:
         """What the entity was after an event of a former life, and the rights under the policy that guarded it then.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, json, structs
 
+from skerry import headers as ditto_headers
 from skerry import protocol, topics
 from skerry.errors import SkerryError
 from skerry.ids import check_policy_id, check_thing_id
@@ -112,13 +113,12 @@ class _Events:
         """The envelope of an event, with the headers of the question and what is kept of its own."""
         envelope = told.envelope()
         shown = envelope["headers"]
+        del shown["requested-acks"]
         shown[TOLD] = json.decode(shown[TOLD])
-        if "correlation-id" in self._headers:
-            shown["correlation-id"] = self._headers["correlation-id"]
-        shown |= {
-            "response-required": False,
-            "entity-revision": told.event.revision,
-            "content-type": "application/json",
+        envelope["headers"] = {
+            **protocol.headers_shown(ditto_headers.for_response(self._headers)),
+            **({"ditto-originator": self._sender.subjects[0]} if self._sender.subjects else {}),
+            **shown,
         }
         return envelope
 
