@@ -160,16 +160,14 @@ class Identities:
     async def verify(self, name: str, password: str, address: str = "") -> Session | None:
         """A login with name and password that lasts, as over MQTT: a user's, or any name with a token for a password."""
         if (caller := self.tokens.find(password)) is not None:
-            token, tokens = caller.name.removeprefix("token:"), self.tokens
-            return Session(caller, lambda: tokens.holds(token))
+            return self.lasting(caller)
         if jwts.looks_like_one(password):
             try:
                 caller = await self._bearer(password, self.users.key(b"Bearer " + password.encode()), address)
             except SkerryError as error:
                 log.warning("login refused", extra={"user": name, "reason": error.text})
                 return None
-            ends, clock = caller.expires or 0, self.clock
-            return Session(caller, lambda: clock() < ends)
+            return self.lasting(caller)
         before = self.users.entry(name)
         try:
             verified = await self.users.verify(name, password, address, bounded=False)
@@ -177,6 +175,20 @@ class Identities:
             log.warning("login refused", extra={"user": name, "reason": error.facts["reason"]})
             return None
         return None if verified is None else Session(verified, lambda: self.users.entry(name) == before)
+
+    def lasting(self, caller: Caller) -> Session:
+        """A login of this moment as one that lasts: until the token ends or is revoked, or the user becomes another."""
+        if caller.kind == "token":
+            token, tokens = caller.name.removeprefix("token:"), self.tokens
+            return Session(caller, lambda: tokens.holds(token))
+        if caller.kind == "jwt":
+            ends, clock = caller.expires or 0, self.clock
+            return Session(caller, lambda: clock() < ends)
+        if caller.kind == "basic":
+            users, name = self.users, caller.name
+            before = users.entry(name)
+            return Session(caller, lambda: users.entry(name) == before)
+        return Session(caller, lambda: True)
 
     async def _bearer(self, token: str, key: bytes, address: str) -> Caller:
         """Who a token stands for: one of our own, or an issuer's."""

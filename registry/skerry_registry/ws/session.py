@@ -24,7 +24,7 @@ from skerry_registry.ws.wire import frame
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skerry_registry.identities.caller import Caller
+    from skerry_registry.identities.logins import Session as Login
     from skerry_registry.live.sender import Sender
     from skerry_registry.ws.shared import Shared
     from skerry_registry.ws.wire import Wire
@@ -39,8 +39,6 @@ SOME, MUCH, TOO_MUCH = 65_536, 1_048_576, 16_777_216
 """Bytes that the client has not taken: nothing more is read from it; too many for long; too many at any time."""
 PATIENCE = 5.0
 """Seconds for which a client may be behind by MUCH."""
-RECHECK = 60.0
-"""Seconds until it is asked again whether the login would still be granted."""
 OVER = 1.25
 """What a second may bring over the bound before frames are refused, as in Ditto."""
 NORMAL, TRY_LATER = 1000, 1013
@@ -68,13 +66,13 @@ class Session:
     """The listener of one wire."""
 
     __slots__ = (
-        "_authorization",
         "_busy",
         "_crowded",
         "_defaults",
         "_ends",
         "_id",
         "_labels",
+        "_login",
         "_open",
         "_patient",
         "_paused",
@@ -96,22 +94,21 @@ class Session:
         self,
         shared: Shared,
         sender: Sender,
+        login: Login,
         *,
         id: str,  # noqa: A002 - the model's word
         defaults: Mapping[str, str],
         labels: tuple[str, ...] = (),
-        authorization: str = "",
-        expires: int | None = None,
     ) -> None:
-        """`defaults`: headers of the handshake; `labels`: acknowledgements it declares; `authorization`: asked again from time to time."""
+        """`defaults`: headers of the handshake; `labels`: acknowledgements it declares."""
         self._shared = shared
         self._sender = sender
         self._id = id
         self._defaults = defaults
         self._labels = labels
         self._patient = not _WAITING.isdisjoint(defaults)
-        self._authorization = authorization
-        self._ends = self._end_of(expires)
+        self._login = login
+        self._ends = self._end_of(login.caller.expires)
         self._wire: Wire | None = None
         self._wants: Wants | None = None
         self._searching: Searching | None = None
@@ -344,56 +341,38 @@ class Session:
             self._timer.cancel()
             self._timer = None
         loop = asyncio.get_running_loop()
-        until = RECHECK if self._authorization else None
+        until = self._shared.recheck
         if self._ends is not None:
-            left = max(0.0, self._ends - loop.time())
-            until = left if until is None else min(until, left)
-        if until is not None:
-            self._timer = loop.call_later(until, self._look)
+            until = min(until, max(0.0, self._ends - loop.time()))
+        elif self._login.caller.kind == "pre-authenticated":
+            return
+        self._timer = loop.call_later(until, self._look)
 
     def _look(self) -> None:
+        """End it where its token has, or its login would not be granted any more."""
         self._timer = None
         if self._ends is not None and asyncio.get_running_loop().time() >= self._ends:
             self._end(WebsocketSessionExpired())
-        else:
-            self._begin(self._recheck())
-
-    async def _recheck(self) -> None:
-        """End it where its login would not be granted any more: a user withdrawn, a password changed, a token revoked."""
-        try:
-            caller = await self._ask(self._authorization)
-        except SkerryError as error:
-            self._end(WebsocketSessionClosed(reason=f"its login does not count any more ({error.text})"))
-            return
-        if caller is not None and caller.subjects != self._sender.subjects:
-            self._end(WebsocketSessionClosed(reason="its login stands for somebody else now"))
-        elif self._open:
+        elif self._login.holds():
             self._wind()
-
-    async def _ask(self, authorization: str) -> Caller | None:
-        """Who an Authorization stands for; None where that cannot be found out now. Raises SkerryError."""
-        try:
-            caller = await self._shared.identities.authorize(authorization)
-        except (KeysUnavailable, TooManyRequests):
-            return None
-        if caller is None:
-            raise WebsocketSessionClosed(reason="nobody is known by its login")
-        return caller
+        else:
+            self._end(WebsocketSessionClosed(reason="its login does not count any more"))
 
     async def _refresh(self, token: str) -> None:
         """A new token for the same subjects makes it last longer; any other ends it."""
-        authorization = f"Bearer {token}"
+        identities = self._shared.identities
         try:
-            caller = await self._ask(authorization)
+            caller = await identities.authorize(f"Bearer {token}")
+        except KeysUnavailable as error:
+            self._refuse(error, None, correlation=self._id)
+            return
         except SkerryError as error:
             self._end(WebsocketSessionClosed(reason=f"the new token is no good ({error.text})"))
             return
-        if caller is None:
-            return
-        if caller.subjects != self._sender.subjects:
+        if caller is None or caller.subjects != self._sender.subjects:
             self._end(WebsocketSessionClosed(reason="the new token stands for somebody else"))
             return
-        self._authorization = authorization
+        self._login = identities.lasting(caller)
         self._ends = self._end_of(caller.expires)
         if self._open:
             self._wind()

@@ -18,7 +18,7 @@ from skerry_registry.identities.namespaces import NamespaceRules, headers_of
 from skerry_registry.live.envelopes import Envelopes
 from skerry_registry.live.sender import Sender
 from skerry_registry.ws.session import Session
-from skerry_registry.ws.shared import Shared
+from skerry_registry.ws.shared import RECHECK, Shared
 from skerry_registry.ws.wire import Refusal
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Sessions:
         search: Search,
         new_id: NewId,
         refused: Callable[[Request, SkerryError], None] | None = None,
+        recheck: float = RECHECK,
     ) -> None:
         """`streams`: what sessions subscribe to; `search`: answers their searches; `refused`: told of handshakes that come to nothing."""
         self._identities = identities
@@ -70,6 +71,7 @@ class Sessions:
             envelopes=Envelopes(registry, streams),
             search=search,
             frames_per_second=settings.ws_frames_per_second,
+            recheck=recheck,
         )
 
     async def open(self, handshake: Handshake) -> Listener | Refusal:
@@ -116,16 +118,13 @@ class Sessions:
             reach=request.reach,
             origin=f"ws {request.client} {number}",
         )
-        token = request.query.get(ACCESS_TOKEN)
-        proof = request.edge.get("authorization", "") if token is None else f"Bearer {token}"
         return Session(
             self._shared,
             sender,
+            self._identities.lasting(caller),
             id=request.ditto.get("correlation-id") or self._new_id(),
             defaults={name: said for name, said in request.ditto.items() if name not in _OWN},
             labels=labels,
-            authorization="" if caller.kind == "pre-authenticated" else proof,
-            expires=caller.expires,
         )
 
     async def _login(self, request: Request) -> Caller:

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from skerry_registry.search.search import Search
 
 encode = msgspec.json.Encoder().encode
+RECHECK = 60.0
+"""Seconds until it is asked again whether a login would still be granted."""
 
 
 class Shared:
     """The parts that sessions work with, what is counted of them, and the last frame: one after the other sends the same.
 
-    `frames_per_second`: what one session may send; 0: no bound.
+    `frames_per_second`: what one session may send; 0: no bound. `recheck`: seconds until a login is asked again.
     """
 
     __slots__ = (
@@ -36,6 +38,7 @@ class Shared:
         "envelopes",
         "frames_per_second",
         "identities",
+        "recheck",
         "registry",
         "search",
         "streams",
@@ -50,6 +53,7 @@ class Shared:
         envelopes: Envelopes,
         search: Search,
         frames_per_second: int = 0,
+        recheck: float = RECHECK,
     ) -> None:
         """Nothing is counted yet."""
         self.registry = registry
@@ -58,6 +62,7 @@ class Shared:
         self.envelopes = envelopes
         self.search = search
         self.frames_per_second = frames_per_second
+        self.recheck = recheck
         self.counts = Counts()
         self._framed: Told | LiveSignal | None = None
         self._labels: tuple[str, ...] = ()
