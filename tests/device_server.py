@@ -126,7 +126,7 @@ async def farm(
             )
             streams = Streams.of(registry)
             downlink = BrokerDownlink(broker)
-            devices = Devices(streams, Envelopes(registry, streams), downlink, lambda: next(ids))
+            devices = Devices(registry, streams, Envelopes(registry, streams), downlink)
             async with Talk(devices, Replies(downlink), lambda: next(ids)) as talk, broker:
                 inlet.attach(talk)
                 leave = devices.listen()

@@ -48,12 +48,13 @@ class Inbound(Struct, frozen=True, kw_only=True):
 class Aside(Struct, frozen=True, kw_only=True):
     """An envelope that is no plain change of a thing or policy. `asks`: its reply may take a while.
 
-    `request`, `status`: it answers a Hono command; what it is about stands then in what was sent, and `members` may be empty.
+    `desired`: no envelope, but the wish to be told the desired state of this thing. `request`, `status`: it answers a Hono command; what it is about stands then in what was sent, and `members` may be empty.
     """
 
     members: dict[str, Any]
     subjects: tuple[str, ...]
     asks: bool = True
+    desired: str = ""
     request: str = ""
     status: int = 200
 

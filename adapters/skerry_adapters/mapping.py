@@ -30,6 +30,7 @@ DEEPEST = 64
 _CHANGES = frozenset({"create", "modify", "merge", "delete"})
 _KNOWN = 50_000
 _SHORT_TOPIC = 512
+_DESIRED = re.compile(r"ditto/([^/]+)/([^/]+)/desired")
 _UNITS = {"auto": 1_000, "ms": 1_000, "s": 1_000_000, "us": 1}
 
 _Instant = Annotated[datetime, Meta(tz=True)]
@@ -143,6 +144,8 @@ def _ditto(source: Source) -> Inbounder:
         subjects = message.subjects or source.subjects
         if message.topic.startswith(HONO_ANSWERS):
             return hono_answer(message, subjects)
+        if not message.payload and (wanted := _DESIRED.fullmatch(message.topic)) is not None:
+            return Aside(members={}, subjects=subjects, desired=f"{wanted[1]}:{wanted[2]}")
         members = protocol.members_of(message.payload)
         if not is_change(members):
             if not message.subjects:

@@ -227,7 +227,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> _Server:
         )
         broker = MqttClient(address, settings.sources, inlet.take, now)
     downlink: Downlink = BrokerDownlink(broker) if isinstance(broker, Broker) else broker.downlink
-    devices = Devices(streams, Envelopes(registry, streams), downlink, new_id)
+    devices = Devices(registry, streams, Envelopes(registry, streams), downlink)
     inlet.attach(await stack.enter_async_context(Talk(devices, Replies(downlink), new_id)))
     await stack.enter_async_context(broker)
     stack.callback(devices.listen())

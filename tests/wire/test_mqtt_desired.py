@@ -86,3 +86,27 @@ async def test_there_is_room_for_the_desired_state_of_many_beside_what_devices_r
         await server.broker.publish("elsewhere", b"{}", 1, retain=True)
         assert server.broker.router.retained.get(topics[-1]) is not None
         assert server.broker.router.retained.get("elsewhere") is not None
+
+
+async def test_a_device_asks_for_its_desired_state(tmp_path: Path) -> None:
+    async with farm(tmp_path) as server:
+        await server.policy("x:p", device=READS, other={"thing:/features": "READ WRITE"})
+        await server.thing("x:T1", "x:p")
+        device, other = await server.connect("device"), await server.connect("other")
+        await device.subscribe("device/x/T1/replies")
+
+        async def asked() -> Any:
+            await device.publish("ditto/x/T1/desired", b"")
+            return msgspec.json.decode((await device.expect(Publish, 20)).payload)
+
+        assert (await asked())["value"] == {}
+        await desire(server, power=5)
+        assert (await asked())["value"] == {"scada": {"properties": {"power": 5}}}
+        await device.subscribe("device/x/T1/mine")
+        await device.publish("ditto/x/T1/desired", b"", properties={"response_topic": "device/x/T1/mine"})
+        assert (await device.expect(Publish, 20)).topic == "device/x/T1/mine"
+        assert await other.publish("ditto/x/T1/desired", b"", properties={"response_topic": "device/x/T1/any"}) == 0
+        await other.silent()
+        assert server.letters.count() == 0
+        for dialog in (device, other):
+            await dialog.close()

@@ -73,7 +73,7 @@ async def farm(folder: Path, broker: Mosquitto, *, protocol: int = 5) -> AsyncIt
             inlet = Inlet(DEFAULT_SOURCES, registry.handle_all, letters, clock)
             address = msgspec.structs.replace(Address.read(broker.url), protocol=protocol)
             client = MqttClient(address, DEFAULT_SOURCES, inlet.take, clock, lambda: 0.0)
-            devices = Devices(streams, Envelopes(registry, streams), client.downlink, lambda: next(ids))
+            devices = Devices(registry, streams, Envelopes(registry, streams), client.downlink)
             async with Talk(devices, Replies(client.downlink), lambda: next(ids)) as talk, client:
                 inlet.attach(talk)
                 leave = devices.listen()

@@ -83,11 +83,11 @@ class Desired:
         self._woken = asyncio.Event()
         self._known = asyncio.Event()
         self._subscribers: list[_Subscriber] = []
-        self._shelf = _Shelf(self._open, self.payload)
+        self._shelf = _Shelf(self._open, self.envelope)
         registry.on_settled(self._note)
 
     def subscribe(self, wanted: DesiredWanted, take: Take, room: Room | None = None) -> Leave:
-        """Tell what is open, as soon as there is `room`, and from now on every change of it: no value left, nothing is open."""
+        """Tell what is open, as soon as there is `room`, and from now on every change of it; an empty value: nothing is, any more."""
         subscriber = _Subscriber(wanted, take)
         self._subscribers.append(subscriber)
         subscriber.greeting = asyncio.get_running_loop().create_task(
@@ -121,11 +121,10 @@ class Desired:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def payload(self, thing_id: str) -> bytes:
-        """The envelope of what is open now, as JSON; empty where nothing is."""
+    async def envelope(self, thing_id: str) -> dict[str, Any]:
+        """What is open now, whoever may read it; an empty value says that nothing is."""
         held = await self._held(thing_id)
-        patch = open_features(held.document)
-        return msgspec.json.encode(_envelope(thing_id, held, patch)) if patch else b""
+        return _envelope(thing_id, held, open_features(held.document))
 
     def _note(self, commit: Commit) -> None:
         known, touched = self._open, self._touched
@@ -230,9 +229,9 @@ class Desired:
 class _Shelf:
     """Keeps the retained messages at the broker equal to what is open (`found`: by thing, what tells differences apart)."""
 
-    def __init__(self, found: Mapping[str, int], payload: Callable[[str], Awaitable[bytes]]) -> None:
+    def __init__(self, found: Mapping[str, int], envelope: Callable[[str], Awaitable[dict[str, Any]]]) -> None:
         self._found = found
-        self._payload = payload
+        self._envelope = envelope
         self._wanting: dict[str, None] = {}
         self._woken = asyncio.Event()
         self._doubtful = True
@@ -293,7 +292,8 @@ class _Shelf:
         for thing_id in some:
             topic = device_topic(thing_id, LAST)
             if topic is not None:
-                messages[topic] = await self._payload(thing_id)
+                envelope = await self._envelope(thing_id)
+                messages[topic] = msgspec.json.encode(envelope) if envelope["value"] else b""
         try:
             await downlink.keep(messages)
         except DownlinkBroken:

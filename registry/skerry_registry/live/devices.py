@@ -9,6 +9,8 @@ import msgspec
 
 from skerry import live, protocol
 from skerry.errors import SkerryError
+from skerry.ids import check_thing_id, split_id
+from skerry.things import ThingNotAccessible
 from skerry_adapters.downlink import Outbound, Reading, device_topic
 from skerry_adapters.hono import DOWNLINKS, command_topics
 from skerry_registry.live.channel import LiveWanted
@@ -21,13 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from skerry.live import LiveSignal
-    from skerry.signals import Command, NewId, Response
+    from skerry.signals import Command, Response
     from skerry_adapters.downlink import Downlink
     from skerry_adapters.inbound import Aside, Inbound
     from skerry_registry.identities.namespaces import Reach
     from skerry_registry.live.envelopes import Envelopes
     from skerry_registry.live.sender import Leave
     from skerry_registry.live.streams import Streams
+    from skerry_registry.registry import Registry
 
 LAST = "live"
 FRESH_SECONDS = 60
@@ -41,12 +44,12 @@ EXTERNAL = "mqtt"
 class Devices:
     """What devices say and are told, beside their telemetry; the Converse seam of the intake."""
 
-    def __init__(self, streams: Streams, envelopes: Envelopes, downlink: Downlink, new_id: NewId) -> None:
+    def __init__(self, registry: Registry, streams: Streams, envelopes: Envelopes, downlink: Downlink) -> None:
         """Nobody is told anything before `listen`."""
+        self._registry = registry
         self._streams = streams
         self._envelopes = envelopes
         self._downlink = downlink
-        self._new_id = new_id
         self._requests: OrderedDict[str, LiveSignal] = OrderedDict()
 
     def listen(self) -> Leave:
@@ -65,12 +68,28 @@ class Devices:
 
     async def converse(self, aside: Aside, message: Inbound) -> dict[str, Any] | None:
         """Carry out an envelope that is no plain change; the reply, None where none is wanted."""
+        if aside.desired:
+            return await self._desired(aside, message)
         members = self._answer(aside, message) if aside.request or not aside.members else aside.members
         if not members:
             return None
         reach = cast("Reach | None", message.reach)  # what our own logins have
         sender = Sender(subjects=aside.subjects, reach=reach, origin=message.origin, declares=False)
         return await self._envelopes.handle(members, sender, {})
+
+    async def _desired(self, aside: Aside, message: Inbound) -> dict[str, Any]:
+        """The desired state, for whoever may read the whole thing."""
+        thing_id = aside.desired
+        try:
+            check_thing_id(thing_id)
+            if message.reach is not None and not message.reach.covers("thing", split_id(thing_id)[0]):
+                raise ThingNotAccessible(thing_id=thing_id)
+            permits = await self._registry.permits(aside.subjects, thing_id)
+            if not permits.may("thing", (), "READ"):
+                raise ThingNotAccessible(thing_id=thing_id)
+        except SkerryError as error:
+            return protocol.error_envelope(error, f"{thing_id.replace(':', '/', 1)}/things/live/commands/merge", {})
+        return await self._streams.desired.envelope(thing_id)
 
     async def settle(self, command: Command, handling: Awaitable[Response]) -> dict[str, Any] | None:
         """Wait for a change and the acknowledgements it asks for; the reply."""
@@ -120,7 +139,7 @@ class Devices:
         """The signal as a Hono command: with an id where an answer is wanted."""
         request = ""
         if signal.headers.get("response-required") != "false":
-            request = self._new_id()
+            request = self._registry.new_id()
             self._requests[request] = signal
             if len(self._requests) > REQUESTS:
                 self._requests.popitem(last=False)
