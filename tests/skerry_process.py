@@ -23,7 +23,8 @@ class Skerry:
         self.data = data
         self.port = free_port()
         self.environment = {"SKERRY_HTTP_PORT": str(self.port), "SKERRY_DATA_DIR": str(data), **LOGIN}
-        given = {**self.environment, "SKERRY_MQTT_PORT": str(free_port())}
+        self.mqtt_port = free_port()
+        given = {**self.environment, "SKERRY_MQTT_PORT": str(self.mqtt_port)}
         self.process = Process([skerry_command(), "serve"], port=self.port, log=folder / "log", environment=given)
         self.url = f"http://127.0.0.1:{self.port}"
 

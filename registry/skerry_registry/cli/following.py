@@ -53,6 +53,8 @@ class Following:
         while True:
             try:
                 with self._open() as socket:
+                    if self._number is None:
+                        self._number = self._newest()
                     self._begin(socket)
                     pause, before = FIRST_PAUSE, True
                     self._trouble("")
@@ -65,6 +67,13 @@ class Following:
             pause = min(LONGEST_PAUSE, 2 * pause)
             if tick is not None:
                 yield None
+
+    def _newest(self) -> int | None:
+        """The number to go on from should the connection break before anything was told; None where the server has none."""
+        try:
+            return int(self._client.get("/api/2/feed?after=latest")[0]["next"])
+        except (ServerRefused, KeyError, TypeError, ValueError):
+            return None
 
     @contextmanager
     def _open(self) -> Iterator[ClientConnection]:
