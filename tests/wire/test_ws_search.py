@@ -52,12 +52,14 @@ async def test_everybody_finds_what_he_may_see(tmp_path):
             )
 
 
-async def test_a_large_demand_does_not_overrun_a_client_who_takes_it_slowly(tmp_path):
+async def test_pages_stay_within_a_frame_and_a_large_demand_within_the_bounds_of_a_session(tmp_path):
     async with served(tmp_path) as server:
         async with server.client() as client:
             for number in range(60):
                 body = {"attributes": {"text": "x" * 60_000}}
                 assert (await client.put(f"/api/2/things/demo:s{number:03}", json=body)).status_code == 201
         async with session(server) as socket:
-            pages = [page for _ in range(3) for page in await found(socket, {"options": "size(3)"})]
-            assert [len(page) for page in pages] == [3] * 60
+            for size, pages in ((3, [3] * 20), (25, [4] * 15)):
+                taken = await found(socket, {"options": f"size({size})"})
+                assert [len(page) for page in taken] == pages
+                assert [thing for page in taken for thing in page] == [f"demo:s{number:03}" for number in range(60)]

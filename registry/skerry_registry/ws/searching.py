@@ -11,9 +11,10 @@ from skerry.errors import SkerryError
 from skerry.values import JsonInvalid
 from skerry_registry.http.errors import SearchOptionInvalid
 from skerry_registry.http.options import order, read_option
-from skerry_registry.http.search import namespaces_of, retrieved
+from skerry_registry.http.search import namespaces_of, shown
 from skerry_registry.search.wishes import predicate_of, reached
 from skerry_registry.ws.subscriptions import IDLE_SECONDS, OF_SEARCH, Subscriptions, member, value_of
+from skerry_registry.ws.wire import FRAME_MAX
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from skerry_registry.ws.subscriptions import Room, Send
 
 TOPIC = topics.Topic(namespace=topics.ANYTHING, name=topics.ANYTHING, criterion="search")
+PAGE_BYTES = FRAME_MAX - 4_096
+"""Bytes of things in one page."""
 ACTIONS = ("subscribe", "request", "cancel")
 
 
@@ -62,7 +65,10 @@ class Searching:
 
 
 class _Pages:
-    """What one search finds, a page after the other; it is read when it is asked for, and not before."""
+    """What one search finds, a page after the other; it is read when it is asked for, and not before.
+
+    Where the things of a page are too large for one frame, the page is shorter, and the next one goes on from there.
+    """
 
     def __init__(
         self, registry: Registry, search: Search, sender: Sender, selector: Json, value: dict[str, Json]
@@ -74,6 +80,7 @@ class _Pages:
         self._filter: str | None = member(value, "filter", str)
         self._options: str = member(value, "options", str) or ""
         self._namespaces = _namespaces(member(value, "namespaces", list))
+        self._ids: list[str] = []
         self._after: After | None = None
         self._done = False
 
@@ -91,29 +98,38 @@ class _Pages:
         namespaces = await reached(self._search, self._namespaces, self._sender.reach)
         sort = order(option.sort) if option.sort else ()
         items: list[Raw] = []
-        while not self._done and len(items) < option.size:
-            page = await self._search.find(
-                self._sender.subjects,
-                predicate,
-                namespaces=namespaces,
-                sort=sort,
-                after=self._after,
-                size=option.size - len(items),
-            )
-            self._after = page.next
-            self._done = page.next is None
-            items += await self._retrieved(page.ids)
+        room = PAGE_BYTES
+        while len(items) < option.size and room > 0 and not (self._done and not self._ids):
+            if not self._ids:
+                page = await self._search.find(
+                    self._sender.subjects,
+                    predicate,
+                    namespaces=namespaces,
+                    sort=sort,
+                    after=self._after,
+                    size=option.size - len(items),
+                )
+                self._ids, self._after, self._done = page.ids, page.next, page.next is None
+            taken = await self._retrieved(self._ids)
+            for place, (_, item) in enumerate(taken):
+                room -= len(bytes(item)) + 1
+                if (room < 0 and items) or len(items) == option.size:
+                    self._ids = [id_ for id_, _ in taken[place:]]
+                    break
+                items.append(item)
+            else:
+                self._ids = []
         return {"items": items} if items else None
 
     async def more(self) -> bool:
-        """Whether the search has come to its end."""
-        return not self._done
+        """Whether something may be left."""
+        return bool(self._ids) or not self._done
 
-    async def _retrieved(self, ids: list[str]) -> list[Raw]:
-        """The things as the caller may see them."""
+    async def _retrieved(self, ids: list[str]) -> list[tuple[str, Raw]]:
+        """The things as the caller may see them, each with its id."""
         subjects = self._sender.subjects
         whole = self._search.sees_all(subjects) if self._fields is None else None
-        return await retrieved(self._registry, ids, subjects, self._fields, "", whole)
+        return await shown(self._registry, ids, subjects, self._fields, "", whole)
 
 
 def _action(envelope: dict[str, Any]) -> str:
