@@ -242,7 +242,7 @@ async def test_a_session_has_so_many_subscriptions_and_no_more():
         for _ in range(OPEN_MAX):
             one.say(SEARCH + "subscribe")
         one.say(SEARCH + "subscribe")
-        assert error_of(one.told[-1]) == (429, "thing-search:subscriptions.toomany")
+        assert error_of(one.told[-1]) == (429, "too.many.requests")
         one.say(SEARCH + "cancel", {"subscriptionId": "0"})
         one.say(SEARCH + "subscribe")
         assert one.told[-1]["topic"] == SEARCH + "created"

@@ -16,6 +16,7 @@ from skerry import protocol, topics
 from skerry.errors import SkerryError
 from skerry.signals import Json
 from skerry.values import JsonFieldMissing, JsonInvalid, name
+from skerry_registry.users import TooManyRequests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,15 +64,6 @@ class SubscriptionTimeout(SkerryError):
     description = "Subscribe anew, and request pages as long as you need them."
 
 
-class SubscriptionsTooMany(SkerryError):
-    """A session that has more subscriptions open than are kept for it."""
-
-    code = "thing-search:subscriptions.toomany"
-    status = 429
-    message = "This session has {limit} subscriptions open, which is all it may."
-    description = "Take what the open ones give, or cancel them."
-
-
 class StreamNotFound(SubscriptionNotFound):
     """A stream of events that was never asked for, or has ended."""
 
@@ -92,23 +84,16 @@ class StreamTimeout(SubscriptionTimeout):
     description = "Subscribe anew, and request events as long as you need them."
 
 
-class StreamsTooMany(SubscriptionsTooMany):
-    """A session that has more streams of events open than are kept for it."""
-
-    code = "streaming.subscriptions.toomany"
-
-
 class Rows(Struct, frozen=True):
     """The errors of one sort of subscriptions."""
 
     unknown: type[SubscriptionNotFound]
     misused: type[SubscriptionMisused]
     idle: type[SubscriptionTimeout]
-    crowded: type[SubscriptionsTooMany]
 
 
-OF_SEARCH = Rows(SubscriptionNotFound, SubscriptionMisused, SubscriptionTimeout, SubscriptionsTooMany)
-OF_STREAMING = Rows(StreamNotFound, StreamMisused, StreamTimeout, StreamsTooMany)
+OF_SEARCH = Rows(SubscriptionNotFound, SubscriptionMisused, SubscriptionTimeout)
+OF_STREAMING = Rows(StreamNotFound, StreamMisused, StreamTimeout)
 
 
 class Source(Protocol):
@@ -137,9 +122,12 @@ class Subscriptions:
         self._ids = itertools.count()
 
     def open(self, topic: topics.Topic, headers: dict[str, str], source: Source) -> None:
-        """Begin a subscription and say so. Raises SubscriptionsTooMany."""
+        """Begin a subscription and say so. Raises TooManyRequests."""
         if len(self._open) >= OPEN_MAX:
-            raise self.rows.crowded(limit=OPEN_MAX)
+            raise TooManyRequests(
+                reason=f"this session has {OPEN_MAX} subscriptions open",
+                description="Take what they give, or cancel some.",
+            )
         id_ = str(next(self._ids))
         self._open[id_] = _Subscription(id_, topic, headers, source, self)
 
