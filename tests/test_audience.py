@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from listening import Listener
@@ -22,7 +22,10 @@ THINGS = ["demo:T1", "demo:T2", "far:T3"]
 POLICIES = ["demo:p1", "demo:p2", "demo:p3"]
 OWNER = entry("nginx:anne", thing={"/": "RW"}, policy={"/": "RW"})
 GRANTS = st.dictionaries(
-    st.sampled_from(["/", "/attributes", "/attributes/a", "/attributes/b"]), st.sampled_from(["R", "r"]), max_size=2
+    st.sampled_from(["/", "/attributes", "/attributes/a", "/attributes/b"]),
+    st.sampled_from(["R", "R", "R", "r"]),
+    min_size=1,
+    max_size=2,
 )
 READERS = st.fixed_dictionaries(
     {
@@ -34,6 +37,11 @@ READERS = st.fixed_dictionaries(
         "extra": st.sampled_from([None, {"attributes": None}]),
     }
 ).map(lambda facts: Wanted(**facts))
+BEGINNING: Any = [
+    ("demo:p1", {"nginx:bob": {"/": "R", "/attributes/b": "r"}}, []),
+    ("demo:p2", {"nginx:carol": {"/attributes": "R"}}, ["demo:p1"]),
+    ("demo:p3", {"nginx:dora": {"/attributes/a": "R"}}, ["demo:p2"]),
+]
 STEPS = st.one_of(
     st.tuples(st.just("join"), READERS),
     st.tuples(st.just("leave"), st.integers(0, 5)),
@@ -69,25 +77,27 @@ async def test_what_is_kept_of_rights_never_differs_from_the_policies(steps):
         leaves: list[Any] = []
 
         def check(commit):
-            for event, (_, held, _) in zip(commit.events, commit.changes, strict=True):
-                guard = guard_of(event, held) if event.kind == "thing" else None
+            for one, (_, held, _) in zip(commit.events, commit.changes, strict=True):
+                guard = guard_of(one, held) if one.kind == "thing" else None
                 for wanted, _, texts in expected if guard is not None else ():
                     reader = Reader(wanted)
                     try:
-                        permits = registry.rights.permits(None, guard, wanted.subjects, event.id.partition(":")[0])
+                        permits = registry.rights.permits(None, guard, wanted.subjects, one.id.partition(":")[0])
                     except SkerryError:
                         continue
-                    if permits is None or not reader.concerns(event):
+                    if permits is None or not reader.concerns(one):
                         continue
-                    told = reader.question.answer(event, held, permits, event.timestamp)
+                    told = reader.question.answer(one, held, permits, one.timestamp)
                     if told is not None:
                         texts.append(told.text)
 
         registry.on_settled(check)
         changes = Changes(registry, Acks())
-        for id_ in POLICIES:
-            await registry.handle(policy(id_, {}, []))
-        for how, what in steps:
+        for id_, grants, imported in BEGINNING:
+            await registry.handle(policy(id_, grants, imported))
+        for thing, id_ in zip(THINGS, POLICIES, strict=True):
+            await registry.handle(put({"policyId": id_}, thing=thing))
+        for how, what in [*(("join", Wanted(subjects=(person,))) for person in PEOPLE), *steps]:
             if how == "join":
                 listener = Listener()
                 expected.append((what, listener, []))
@@ -112,6 +122,7 @@ async def test_what_is_kept_of_rights_never_differs_from_the_policies(steps):
                 continue
         for _, listener, texts in expected:
             assert [told.text for told in listener.told] == texts
+        event(f"told {min(sum(len(texts) for _, _, texts in expected), 20)}")
         for leave in leaves:
             leave()
         assert not changes._audiences._audiences
