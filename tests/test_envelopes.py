@@ -57,6 +57,14 @@ async def test_a_command_is_answered_on_its_topic(envelopes):
     assert (await ask(envelopes, command("retrieve", fields="attributes")))["value"] == {"attributes": {"a": 2}}
 
 
+async def test_a_thing_is_not_created_twice(envelopes):
+    await create(envelopes)
+    reply = await ask(envelopes, command("create", value=THING))
+    assert (reply["status"], reply["value"]["error"]) == (400, "things:thing.notcreatable")
+    reply = await ask(envelopes, command("create", value=THING | {"policyId": "ns:t1"}))
+    assert (reply["status"], reply["value"]["error"]) == (409, "things:thing.conflict")
+
+
 async def test_a_command_without_a_correlation_id_gets_one(envelopes):
     reply = await ask(envelopes, command("create", value=THING, headers={}))
     assert reply["headers"]["correlation-id"]

@@ -115,6 +115,8 @@ async def test_broken_frames_leave_the_session_open(server: Served) -> None:
         for text, code in (("garbage", "json.invalid"), ("", "json.format.invalid"), ("{", "json.invalid")):
             error = json.loads(await socket.say(text))
             assert (error["topic"], error["value"]["error"]) == ("unknown/unknown/things/twin/errors", code)
+        for text in ("[1]", '"START-SEND-EVENTS"', "5", "null", '{"topic":5,"path":"/"}'):
+            assert json.loads(await socket.say(text))["value"]["error"] == "json.invalid"
         await socket.wire.send(b"\x00\x01")
         await create(socket)
 

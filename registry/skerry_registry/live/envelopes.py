@@ -13,10 +13,11 @@ from skerry import fields, headers, live, protocol, topics
 from skerry.errors import SkerryError
 from skerry.ids import check_thing_id, split_id
 from skerry.signals import Command, Response
-from skerry.things import ThingNotAccessible
+from skerry.things import ThingConflict, ThingNotAccessible
 from skerry.values import JsonInvalid, name
 from skerry_registry import checks
 from skerry_registry.asking import Asker
+from skerry_registry.creation import ThingNotCreatable
 from skerry_registry.http.errors import CommandTimeout, ThingsTooLarge
 from skerry_registry.identities.refusals import NamespaceNotAccessible
 from skerry_registry.live import commands
@@ -115,6 +116,8 @@ class Envelopes:
                 await self._registry.handle(command)
                 return None
             gathered = await gather(self._registry.handle(command), command, wish, self._streams.acks)
+        except ThingConflict as error:
+            raise await self._named(command, error) from error
         except SkerryError as error:
             if isinstance(error, NamespaceNotAccessible):
                 self._registry.refuse(command, error)
@@ -126,6 +129,14 @@ class Envelopes:
         if gathered.plain and gathered.response is not None:
             return protocol.response_envelope(command, gathered.response)
         return acks_envelope(command.id, gathered.acks, asked.correlation)
+
+    async def _named(self, command: Command, error: ThingConflict) -> SkerryError:
+        """What the creation of a thing that is there is answered with: Ditto 3.9.6 makes the policy first, and names its conflict."""
+        value, policy_id = command.value, command.id
+        if isinstance(value, dict) and "policyId" in value:
+            return error
+        held = await self._registry.known(lambda: self._registry.held_now("policy", policy_id))
+        return error if held.document is None else ThingNotCreatable(thing_id=command.id, policy_id=policy_id)
 
     async def _choose(self, command: Command, sender: Sender) -> Envelope:
         """A read that the device answers, or the twin, as its headers say; the answer's topic tells who did."""

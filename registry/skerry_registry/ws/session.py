@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from skerry import protocol, topics
 from skerry.errors import SkerryError
-from skerry.values import decode
+from skerry.values import JsonInvalid, decode, name
 from skerry_registry.identities.refusals import KeysUnavailable
 from skerry_registry.users import TooManyRequests
 from skerry_registry.ws import controls
@@ -152,7 +152,7 @@ class Session:
             if not text.startswith("{") and (control := controls.read(text)) is not None:
                 self._control(control)
             else:
-                self._envelope(decode(text))
+                self._envelope(_object(text))
         except SkerryError as error:
             self._refuse(error, None)
 
@@ -190,7 +190,7 @@ class Session:
         except SkerryError as error:
             refuse(error, None)
 
-    def _envelope(self, envelope: Any) -> None:
+    def _envelope(self, envelope: dict[str, Any]) -> None:
         topic = _topic_of(envelope)
         if topic is not None and topic.criterion in {"search", "streaming"}:
             self._dialog(envelope, topic.criterion)
@@ -407,9 +407,17 @@ class Session:
                 task.cancel()
 
 
-def _topic_of(envelope: Any) -> topics.Topic | None:
+def _object(text: str) -> dict[str, Any]:
+    """The envelope in a frame. Raises JsonInvalid."""
+    found = decode(text)
+    if not isinstance(found, dict):
+        raise JsonInvalid(at="/", problem=f"an envelope is an object, not {name(found)}")
+    return found
+
+
+def _topic_of(envelope: dict[str, Any]) -> topics.Topic | None:
     """The topic of an envelope, where it can be read."""
-    text = envelope.get("topic") if isinstance(envelope, dict) else None
+    text = envelope.get("topic")
     if not isinstance(text, str):
         return None
     try:
@@ -425,7 +433,7 @@ _WAITING = frozenset({"requested-acks", "live-channel-condition", "live-channel-
 def _waits(envelope: dict[str, Any], topic: topics.Topic) -> bool:
     """Whether an envelope may wait for what others do."""
     headers = envelope.get("headers")
-    asks = isinstance(headers, dict) and any(name.lower() in _WAITING for name in headers)
+    asks = isinstance(headers, dict) and any(title.lower() in _WAITING for title in headers)
     return asks or (topic.channel == "live" and topic.criterion != "events")
 
 
