@@ -215,6 +215,8 @@ async def test_payloads_have_a_limit_and_json_is_checked(ditto: httpx.AsyncClien
     assert (answer.status_code, answer.json()["error"]) == (413, "messages:payload.toolarge")
     answer = await ditto.post(f"{T}/inbox/messages/ask?timeout=0", content=b"x" * 256_000, headers=TEXT)
     assert answer.status_code == 202
+    answer = await ditto.post(f"{T}/inbox/messages/ask?timeout=0", content=b"x" * 192_001)
+    assert (answer.status_code, answer.json()["error"]) == (413, "messages:payload.toolarge")
     answer = await ditto.post(
         f"{T}/inbox/messages/ask?timeout=0", content=b"{", headers={"content-type": "application/json"}
     )

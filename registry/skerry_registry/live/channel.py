@@ -196,14 +196,17 @@ class Live:
         return True
 
     def _check_size(self, signal: LiveSignal) -> None:
-        """Raise MessageTooLarge for a message with too much payload."""
+        """Raise MessageTooLarge for a message with too much payload: as it came, and as it stands in an envelope."""
         if signal.sort != "message":
             return
         raw, value = signal.raw, signal.value
-        if raw is None and value is not UNSET:
-            raw = value.encode() if isinstance(value, str) else encode(value)
-        if raw is not None and len(raw) > self._limit:
-            raise MessageTooLarge(size=len(raw), limit=self._limit)
+        size = 0 if raw is None else len(raw)
+        if isinstance(value, str):
+            size = max(size, len(value) if value.isascii() else len(value.encode("utf-8", "replace")))
+        elif raw is None and value is not UNSET:
+            size = len(encode(value))
+        if size > self._limit:
+            raise MessageTooLarge(size=size, limit=self._limit)
 
     def _delivery(self, told: LiveSignal, sender: Sender, asked: Mapping[str, str]) -> _Delivery:
         """Who gets what of a signal with these headers. Raises what the sender is refused with, Lacking."""
