@@ -296,6 +296,8 @@ def test_over_http_one_answers_for_itself_and_failures_alone_are_told_to_who_wan
     alone = of_acks({"h:one": one}, answer=True)
     assert (alone.status, alone.body) == (202, b'{"ok":1}')
     assert of_acks({"h:one": one}, answer=False).status == 202
+    failed = of_acks({"h:two": two}, answer=False)
+    assert (failed.status, failed.body) == (404, b"")
     silent = of_acks({"h:one": one, "h:two": two}, answer=False)
     assert (silent.status, silent.body) == (424, b'{"h:one":{"status":202},"h:two":{"status":404}}')
 

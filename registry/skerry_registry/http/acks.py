@@ -43,7 +43,9 @@ def of_acks(acks: dict[str, Ack], *, answer: bool, location: str = "") -> Answer
     """Acknowledgements as an answer: one speaks for itself, several are a map. Not `answer`: only what failed is told."""
     status = combined(acks)
     if not answer:
-        return Answer(202) if status < 300 else of_json(status, statuses(acks), (VERSION,))
+        if status < 300:
+            return Answer(202)
+        return Answer(status, headers=(VERSION,)) if len(acks) == 1 else of_json(status, statuses(acks), (VERSION,))
     if len(acks) == 1:
         return _of_one(next(iter(acks.values())))
     entries = shown(acks)
