@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import threading
@@ -63,6 +64,10 @@ class Canned:
         self.silent: set[str] = set()
         self.broken = 0
         self.port = 0
+        self.closing = threading.Event()
+        self.numbers = itertools.count(1)
+        self.places: list[str] = []
+        """With which last event ids streams were asked for."""
 
     def values(self, thing: dict[str, Any], now: float) -> dict[str, Any]:
         """What the devices say at a time."""
@@ -88,13 +93,45 @@ class Canned:
         answer = []
         for thing in self.things[start : start + 200]:
             away = 400 if thing["thingId"] in self.silent else 0
-            shown = {"thingId": thing["thingId"], "_modified": stamp(now - away - 0.4)}
+            shown = {
+                "thingId": thing["thingId"],
+                "_revision": round((now - away) * 1000),
+                "_modified": stamp(now - away - 0.4),
+            }
             if "scada" not in thing:
                 shown["features"] = {"scada": {"properties": self.values(thing, now)}}
             if "attributes/" in query.get("fields", [""])[0]:
                 shown["attributes"] = thing["attributes"]
             answer.append(shown)
         return answer, start + 200 if start + 200 < len(self.things) else None
+
+    def changes(self) -> Iterator[bytes]:
+        """What happens, as server-sent events, until the server closes or breaks."""
+        known = {thing["thingId"]: thing for thing in self.things}
+        yield b"id:%d\n\n" % next(self.numbers)
+        while not self.closing.wait(0.5) and not self.broken:
+            now = time.time()
+            things = {thing["thingId"]: thing for thing in self.things}
+            told = [self.change(id_, "deleted", "/", None, now) for id_ in known.keys() - things.keys()]
+            for id_, thing in things.items():
+                if id_ not in known:
+                    told.append(self.change(id_, "created", "/", {"attributes": thing["attributes"]}, now))
+                if id_ not in self.silent and "scada" not in thing:
+                    values = self.values(thing, now)
+                    told.append(self.change(id_, "merged", "/features/scada/properties", values, now + 0.001))
+            known = things
+            yield b"".join(told) or b"data:\n\n"
+
+    def change(self, id_: str, action: str, path: str, value: Any, now: float) -> bytes:
+        """One event."""
+        topic = f"{id_.replace(':', '/')}/things/twin/events/{action}"
+        shown = {
+            "thingId": id_,
+            "_revision": round(now * 1000),
+            "_modified": stamp(now - 0.4),
+            "_context": {"topic": topic, "path": path, "value": value},
+        }
+        return f"data:{json.dumps(shown)}\nid:{next(self.numbers)}\n\n".encode()
 
     def history(self, thing_id: str, query: dict[str, list[str]]) -> list[dict[str, Any]]:
         """The power of one turbine over the asked span."""
@@ -132,6 +169,9 @@ def canned(things: list[dict[str, Any]]) -> Iterator[Canned]:
                 body = json.dumps(
                     {"status": status, "error": "store.unavailable", "message": "The store is away."}
                 ).encode()
+            elif url.path == "/api/2/things" and self.headers["accept"] == "text/event-stream":
+                self.stream()
+                return
             elif url.path == "/api/2/things":
                 shown, following = answers.page(parse_qs(url.query))
                 body = json.dumps(shown).encode()
@@ -147,6 +187,17 @@ def canned(things: list[dict[str, Any]]) -> Iterator[Canned]:
                 self.send_header("Link", link)
             self.end_headers()
             self.wfile.write(body)
+
+        def stream(self) -> None:
+            answers.places.append(self.headers.get("last-event-id", ""))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            try:
+                for told in answers.changes():
+                    self.wfile.write(told)
+            except OSError:
+                pass  # the page has gone
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
             pass
@@ -164,6 +215,7 @@ def canned(things: list[dict[str, Any]]) -> Iterator[Canned]:
     try:
         yield answers
     finally:
+        answers.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()

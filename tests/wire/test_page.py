@@ -59,22 +59,40 @@ async def test_the_farm_is_shown_as_map_and_table_and_its_values_change(browser:
         await page.close()
 
 
-async def test_five_hundred_turbines_take_three_requests_a_refresh_and_curves_only_in_view(browser: Browser) -> None:
+async def test_five_hundred_turbines_are_read_once_and_then_followed_and_have_curves_only_in_view(
+    browser: Browser,
+) -> None:
     with canned(farm(500)) as server:
         page, wrong, _ = await opened(browser, server.port)
         await expect(page.locator("tbody tr")).to_have_count(500)
         await expect(page.locator(".marker")).to_have_count(501)
         await expect(page.locator("td.curve .line[d*=L]").nth(10)).to_be_attached()
-        server.asked.clear()
-        rounds = [
-            lambda count=count: sum("cursor(400)" in asked for asked in server.asked) >= count for count in (1, 4)
-        ]
-        for complete in rounds:
-            await until(page, complete)
-        things = [asked for asked in server.asked if asked.startswith("/api/2/things")]
-        assert len(things) <= 3 * (sum("cursor(400)" in asked for asked in things) + 1)
+        wind = page.locator("tr[data-id='skerryvore:T01'] td.wind")
+        for _ in range(4):
+            seen = await wind.inner_text()
+            await expect(wind).not_to_have_text(seen)
+        asked = [url for url in server.asked if urlsplit(url).path == "/api/2/things"]
+        assert sum("_context" in url for url in asked) == 1
+        assert len(asked) == 4
         histories = {urlsplit(asked).path for asked in server.asked if "timeseries" in asked}
         assert len(histories) < 60
+        assert wrong == []
+        await page.close()
+
+
+async def test_the_last_events_are_told_with_or_without_measurements(browser: Browser) -> None:
+    with canned(farm(3)) as server:
+        page, wrong, _ = await opened(browser, server.port)
+        events = page.locator("#happenings li")
+        await expect(events).to_have_count(12)
+        await expect(events.first).to_contain_text(re.compile("(T0[123]|M1).*changed.*scada: .*wind"))
+        await page.get_by_label("without measurements").check()
+        await expect(events).to_have_count(0)
+        server.things = farm(4)
+        await expect(events).to_have_text([re.compile("T04.*created")])
+        await expect(events.locator("a")).to_have_attribute("href", "/api/2/things/skerryvore:T04")
+        server.things = farm(3)
+        await expect(events.first).to_contain_text(re.compile("skerryvore:T04.*deleted"))
         assert wrong == []
         await page.close()
 
@@ -82,13 +100,16 @@ async def test_five_hundred_turbines_take_three_requests_a_refresh_and_curves_on
 async def test_the_server_may_go_away_and_come_back(browser: Browser) -> None:
     with canned(farm(5)) as server:
         page, _, _ = await opened(browser, server.port)
-        await expect(page.locator("#link-text")).to_have_text("Live, every second")
+        await expect(page.locator("#link-text")).to_have_text("Live")
+        await expect(page.locator("#happenings li").nth(5)).to_be_attached()
         server.broken = 503
         await expect(page.locator("#alert")).to_contain_text("The store is away. You see the last known values.")
         await expect(page.locator("tbody tr")).to_have_count(5)
         server.broken = 0
         await expect(page.locator("#alert")).to_be_hidden(timeout=15_000)
-        await expect(page.locator("#link-text")).to_have_text("Live, every second")
+        await expect(page.locator("#link-text")).to_have_text("Live")
+        assert server.places[0] == ""
+        assert int(server.places[-1]) > 5, "it goes on where it was"
         await page.close()
 
 
@@ -107,9 +128,9 @@ async def test_no_turbines_yet_says_how_to_have_some_and_shows_them_without_a_re
 
 async def test_farms_stand_apart_and_a_turbine_that_says_nothing_is_silent(browser: Browser) -> None:
     with canned(farm(4, "Dhu Heartach") + farm(3, "Muckle Flugga")) as server:
+        server.silent.add("muckle flugga:T02")
         page, _, _ = await opened(browser, server.port)
         await expect(page.locator(".farm h2")).to_have_text(["Dhu Heartach", "Muckle Flugga"])
-        server.silent.add("muckle flugga:T02")
         await expect(page.locator("tr[data-id='muckle flugga:T02'] td.status")).to_have_text("Silent", timeout=20_000)
         await expect(page.locator("#total-attention-names")).to_have_text("Muckle Flugga T02")
         await page.close()

@@ -1,9 +1,14 @@
-// The only file that talks to the server: pages of things, and the history of one property.
+// The only file that talks to the server: pages of things, their changes as they happen, and the history of one property.
 
 const VALUES = ["power", "wind", "windDirection", "rotorSpeed", "status"].map((name) => `features/*/properties/${name}`);
 const ABOUT = ["kind", "name", "farm", "position", "location", "ratedPower", "model", "units"].map((name) => `attributes/${name}`);
-const PAGES_PER_REFRESH = 3;
+const CHANGE = "thingId,_revision,_modified,_context/topic,_context/path,_context/value";
 const PAGE = 200;
+/** Of what was missed so much is asked for; beyond that everything is read anew. */
+const MISSED_SECONDS = 600;
+const MISSED_EVENTS = 30_000;
+/** The server beats every second or two. */
+const SILENCE = 10_000;
 
 /** What went wrong, in words for the person who looks at the page; `away`: no answer at all. */
 export class Trouble extends Error {
@@ -12,6 +17,12 @@ export class Trouble extends Error {
     this.away = away;
     this.status = status;
   }
+}
+
+/** Throws what an answer that is no success says. */
+function refuse(response, body) {
+  const said = body && typeof body.message === "string" ? body.message : `The server answered ${response.status}.`;
+  throw new Trouble(response.status === 401 ? "The server asks for a login: reload the page." : said, { status: response.status, away: response.status >= 500 });
 }
 
 async function get(url) {
@@ -27,10 +38,7 @@ async function get(url) {
   } catch {
     if (response.ok) throw new Trouble("The answer broke off.", { away: true });
   }
-  if (!response.ok) {
-    const said = body && typeof body.message === "string" ? body.message : `The server answered ${response.status}.`;
-    throw new Trouble(response.status === 401 ? "The server asks for a login: reload the page." : said, { status: response.status, away: response.status >= 500 });
-  }
+  if (!response.ok) refuse(response, body);
   return { body, response };
 }
 
@@ -43,27 +51,98 @@ function next(response) {
   return null;
 }
 
-/** Goes round all things, at most three pages a turn, however many there are. */
-export class Round {
-  #query = null;
+/** All things, page by page: hands each page to `take(things, { last, skew })`. */
+export async function allThings(take) {
+  let query = `?fields=thingId,_revision,_modified,${[...VALUES, ...ABOUT].join(",")}&option=size(${PAGE})`;
+  while (query !== null) {
+    const { body, response } = await get(`/api/2/things${query}`);
+    query = next(response);
+    take(body, { last: query === null, skew: skew(response) });
+  }
+}
 
-  /** One turn: hands each page's things to `take(things, { first, last })`; `about`: with attributes, for a new round. */
-  async turn(about, take) {
-    for (let page = 0; page < PAGES_PER_REFRESH; page += 1) {
-      const first = this.#query === null;
-      const fields = ["thingId", "_modified", ...VALUES, ...(about ? ABOUT : [])].join(",");
-      const query = this.#query ?? `?fields=${fields}&option=size(${PAGE})`;
-      const { body, response } = await get(`/api/2/things${query}`);
-      this.#query = next(response);
-      take(body, { first, last: this.#query === null, skew: skew(response) });
-      if (this.#query === null) return true;
-    }
-    return false;
+/** The changes of all things, as the server sends them; knows how far it has come, so that it can go on from there. */
+export class Changes {
+  #place = "";
+  #abort = null;
+  #reader = null;
+  #since = 0;
+  #count = 0;
+  #heard = 0;
+
+  /** Whether it is worth while to ask for what was missed: not for more events than are quickly read. */
+  get near() {
+    const away = (performance.now() - this.#heard) / 1000;
+    const followed = Math.max(10, (this.#heard - this.#since) / 1000);
+    return this.#place !== "" && away < MISSED_SECONDS && (away * this.#count) / followed < MISSED_EVENTS;
   }
 
-  /** Begin anew at the first page (after trouble). */
-  restart() {
-    this.#query = null;
+  /** Begins, if it can (`again`) with what was missed since the last time; answers whether it does. No later change is missed. */
+  async open(again) {
+    this.close();
+    if (!again) this.#place = "";
+    const abort = new AbortController();
+    const headers = { accept: "text/event-stream", ...(this.#place === "" ? {} : { "last-event-id": this.#place }) };
+    const late = setTimeout(() => abort.abort(), 10_000);
+    let response;
+    try {
+      response = await fetch(`/api/2/things?fields=${CHANGE}`, { headers, cache: "no-store", signal: abort.signal });
+    } catch {
+      throw new Trouble("The server does not answer.", { away: true });
+    } finally {
+      clearTimeout(late);
+    }
+    if (response.status === 410 && again) return this.open(false);
+    if (!response.ok) refuse(response, await response.json().catch(() => null));
+    this.#abort = abort;
+    this.#reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    this.#since = this.#heard = performance.now();
+    this.#count = 0;
+    return again;
+  }
+
+  /** Hands every change to `take` until the stream breaks off; throws Trouble then, and returns when it was closed. */
+  async read(take) {
+    const abort = this.#abort;
+    const reader = this.#reader;
+    let rest = "";
+    const watch = setInterval(() => {
+      if (performance.now() - this.#heard > SILENCE) abort.abort("silent");
+    }, 1000);
+    try {
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        this.#heard = performance.now();
+        const blocks = (rest + value).split("\n\n");
+        rest = blocks.pop();
+        for (const block of blocks) this.#take(block, take);
+      }
+    } catch (error) {
+      if (!(error instanceof TypeError || error instanceof DOMException || abort.signal.aborted)) throw error;
+    } finally {
+      clearInterval(watch);
+    }
+    if (abort === this.#abort) throw new Trouble("The server does not answer.", { away: true });
+  }
+
+  #take(block, take) {
+    const data = [];
+    for (const line of block.split("\n")) {
+      if (line.startsWith("data:")) data.push(line.slice(5));
+      else if (line.startsWith("id:")) this.#place = line.slice(3);
+    }
+    const text = data.join("\n");
+    if (!text) return;
+    this.#count += 1;
+    take(JSON.parse(text));
+  }
+
+  /** Ends what is open; the place is kept. */
+  close() {
+    const abort = this.#abort;
+    this.#abort = null;
+    abort?.abort();
   }
 }
 

@@ -1,93 +1,153 @@
-// The page's heart: once a second it takes the things' news, sorts them into farms and lets the parts show themselves.
+// The page's heart: reads all things once, follows their changes, sorts them into farms and lets the parts show themselves every second.
 
-import { Round, Trouble, thingUrl } from "./api.js";
+import { Changes, Trouble, allThings, thingUrl } from "./api.js";
 import { Histories, WINDOWS } from "./curves.js";
+import { Happenings } from "./happenings.js";
 import { FarmMap } from "./map.js";
 import { FarmTable, badge } from "./table.js";
 import { Farm, STATUSES, Thing, aged, compass, decimal, kilowatts, metres, sum } from "./turbines.js";
 
 const EVERY = 1000;
 const SLOWEST = 10_000;
-const ABOUT_EVERY = 60_000;
+/** Rights may have changed, of which no event tells. */
+const READ_AGAIN = 300_000;
+const READ_SOON = 2000;
+/** A page that nobody looks at leaves its connection to others. */
+const HIDDEN = 30_000;
 const $ = (id) => document.getElementById(id);
 
 const things = new Map();
 const farms = new Map();
 const panels = new Map();
-const round = new Round();
+const changes = new Changes();
 const histories = new Histories();
+const happenings = new Happenings($("happenings"), $("without-values"));
 let made = 0;
 const view = { sort: "name", down: false, hidden: new Set(), find: "" };
 let skew = 0;
-let seen = new Set();
 let complete = false;
-let aboutNeeded = true;
-let aboutAt = 0;
+let readDue = 0;
+let reading = { seen: new Set(), gone: new Map() };
+let turn = null;
+let connected = false;
 let answeredAt = 0;
 let failures = 0;
-let timer = 0;
-let busy = false;
+let leaving = 0;
+let wake = () => undefined;
 
 const now = () => Date.now() + skew;
 
-function take(page, { first, last, skew: ahead }, about) {
-  skew = ahead;
-  if (first) seen = new Set();
-  for (const document of page) {
-    const id = document.thingId;
-    seen.add(id);
-    let thing = things.get(id);
-    if (!thing) {
-      thing = new Thing(id);
-      things.set(id, thing);
-      if (!about) aboutNeeded = true;
+/** Reads all things; those that are not there any more are taken away at the end. */
+async function readAll() {
+  const mine = { seen: new Set(), gone: new Map() };
+  reading = mine;
+  await allThings((page, { last, skew: ahead }) => {
+    if (reading !== mine) return;
+    skew = ahead;
+    for (const document of page) {
+      const id = document.thingId;
+      if (document._revision <= (mine.gone.get(id) ?? -1)) continue;
+      mine.seen.add(id);
+      note(known(id), known(id).take(document));
     }
-    const gap = thing.take(document);
-    if (gap) farms.get(thing.farm)?.saw(gap);
-  }
-  if (last) {
-    for (const id of things.keys()) if (!seen.has(id)) things.delete(id);
+    if (!last) return;
+    for (const id of things.keys()) if (!mine.seen.has(id)) things.delete(id);
     complete = true;
-  }
+    readDue = performance.now() + READ_AGAIN;
+  });
 }
 
-let withAbout = true;
-async function refresh() {
-  if (complete || !things.size) {
-    withAbout = aboutNeeded || performance.now() - aboutAt > ABOUT_EVERY;
-    if (withAbout) aboutNeeded = false;
-  }
-  const ended = await round.turn(withAbout, (page, facts) => take(page, facts, withAbout));
-  if (ended && withAbout) aboutAt = performance.now();
+function known(id) {
+  if (!things.has(id)) things.set(id, new Thing(id));
+  return things.get(id);
 }
 
-async function beat() {
-  if (busy) return;
-  busy = true;
-  const started = performance.now();
+function note(thing, gap) {
+  if (gap) farms.get(thing.farm)?.saw(gap);
+}
+
+function take(event) {
+  const id = event.thingId;
+  const { topic, path } = event._context;
+  if (path === "/" && topic.endsWith("/deleted")) {
+    things.delete(id);
+    reading.gone.set(id, event._revision);
+  } else {
+    reading.seen.add(id);
+    note(known(id), known(id).change(event));
+    if (!known(id).whole && complete) readSoon();
+  }
+  happenings.add(event, things.get(id));
+}
+
+/** Somebody lets us see a thing that we have not read: read it. */
+function readSoon() {
+  if (readDue < performance.now() + READ_SOON) return;
+  readDue = performance.now() + READ_SOON;
+  wake();
+}
+
+/** Follows until the connection is lost, or the page is hidden for a while. */
+async function follow() {
+  const again = await changes.open(complete && changes.near);
+  const following = changes.read(take);
+  const mine = {};
+  turn = mine;
   try {
-    await refresh();
-    answeredAt = Date.now();
+    if (!again) await Promise.race([readAll(), following]);
+    connected = true;
     if (failures) say("The server answers again.");
     failures = 0;
-  } catch (trouble) {
-    if (!(trouble instanceof Trouble)) {
-      busy = false;
-      throw trouble;
-    }
-    if (!failures) say(trouble.message);
-    failures += 1;
-    round.restart();
-    aboutNeeded = true;
-    $("alert").textContent = trouble.away
-      ? `${trouble.message} ${things.size ? "You see the last known values. " : ""}This page keeps trying and goes on by itself.`
-      : trouble.message;
+    beat();
+    await Promise.race([following, readAgain(mine)]);
+  } finally {
+    turn = null;
+    connected = false;
+    changes.close();
+    following.catch(() => undefined);
   }
-  busy = false;
+}
+
+/** Reads all things now and then, while this is the turn. */
+async function readAgain(mine) {
+  while (turn === mine) {
+    await pause(Math.max(0, readDue - performance.now()));
+    if (turn === mine && performance.now() >= readDue) await readAll();
+  }
+}
+
+/** Waits; less when somebody has a reason to hurry. */
+function pause(milliseconds) {
+  return new Promise((done) => {
+    const timer = setTimeout(done, milliseconds);
+    wake = () => {
+      clearTimeout(timer);
+      done();
+    };
+  });
+}
+
+async function live() {
+  for (;;) {
+    try {
+      await follow();
+    } catch (trouble) {
+      if (!(trouble instanceof Trouble)) throw trouble;
+      if (!failures) say(trouble.message);
+      failures += 1;
+      $("alert").textContent = trouble.away
+        ? `${trouble.message} ${things.size ? "You see the last known values. " : ""}This page keeps trying and goes on by itself.`
+        : trouble.message;
+      show();
+      await pause(Math.min(SLOWEST, EVERY * 2 ** Math.min(failures - 1, 4)));
+    }
+    while (document.hidden) await pause(SLOWEST);
+  }
+}
+
+function beat() {
+  if (connected) answeredAt = Date.now();
   show();
-  const pause = failures ? Math.min(SLOWEST, EVERY * 2 ** Math.min(failures - 1, 4)) : Math.max(150, EVERY - (performance.now() - started));
-  clearTimeout(timer);
-  timer = setTimeout(beat, document.hidden ? Math.max(pause, SLOWEST) : pause);
 }
 
 const say = (text) => {
@@ -179,7 +239,7 @@ function showTotals(total) {
 function showLink() {
   const away = failures > 0;
   $("link").className = `link ${away ? "away" : answeredAt ? "live" : "waiting"}`;
-  const text = away ? (answeredAt ? `Away since ${new Date(answeredAt).toLocaleTimeString("en-GB")}` : "No answer") : answeredAt ? "Live, every second" : "Connecting";
+  const text = away ? (answeredAt ? `Away since ${new Date(answeredAt).toLocaleTimeString("en-GB")}` : "No answer") : answeredAt ? "Live" : "Connecting";
   if ($("link-text").textContent !== text) $("link-text").textContent = text;
   $("alert").hidden = !away;
 }
@@ -211,6 +271,7 @@ function show() {
     showMasts(masts, farm, at);
   }
   if (any) showTotals(sum(known, at));
+  happenings.show();
   if (!failures) histories.want([...panels.values()].flatMap(({ table }) => table.inView()));
   $("others").hidden = !others.length;
   if (others.length) {
@@ -259,15 +320,13 @@ function setUp() {
   $("how-thing").textContent = `curl -u USER -X PUT ${origin}/api/2/things/demo:T01 \\\n  -H 'Content-Type: application/json' \\\n  -d '{"attributes": {"kind": "turbine", "farm": "My farm", "ratedPower": 3370}}'`;
   $("how-device").textContent = `mosquitto_pub -h ${hostname} -u USER -P PASSWORD -q 1 \\\n  -t telemetry/demo/T01/scada \\\n  -m '{"power": 2150.3, "wind": 9.8, "status": "operating"}'`;
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden || failures) return;
-    clearTimeout(timer);
-    timer = setTimeout(beat, 0);
+    clearTimeout(leaving);
+    if (document.hidden) leaving = setTimeout(() => changes.close(), HIDDEN);
+    else wake();
   });
-  addEventListener("online", () => {
-    clearTimeout(timer);
-    timer = setTimeout(beat, 0);
-  });
+  addEventListener("online", () => wake());
+  setInterval(beat, EVERY);
 }
 
 setUp();
-beat();
+live();

@@ -16,26 +16,80 @@ const LEAST_SILENCE = 30_000;
 
 const number = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
-/** One turbine, mast or other thing as the page knows it; `take` brings an answer of the API into it. */
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** A value with a JSON merge patch in it. */
+function merged(value, patch) {
+  if (!isObject(patch)) return patch;
+  const found = isObject(value) ? { ...value } : {};
+  for (const [key, part] of Object.entries(patch)) {
+    if (part === null) delete found[key];
+    else found[key] = merged(found[key], part);
+  }
+  return found;
+}
+
+/** A document with what `change` makes of the value at a path; undefined is no value. */
+function put(document, [key, ...path], change) {
+  if (key === undefined) return change(document);
+  const found = isObject(document) ? { ...document } : {};
+  const value = put(found[key], path, change);
+  if (value === undefined) delete found[key];
+  else found[key] = value;
+  return found;
+}
+
+/** The segments of a JSON pointer. */
+export const segments = (path) => path.split("/").filter(Boolean).map((segment) => segment.replaceAll("~1", "/").replaceAll("~0", "~"));
+
+/** One turbine, mast or other thing as the page knows it; `take` brings an answer of the API into it, `change` an event. */
 export class Thing {
   constructor(id) {
     this.id = id;
-    this.attributes = {};
+    this.document = {};
+    this.whole = false;
     this.feature = null;
+    this.revision = 0;
     this.modified = 0;
     this.values = {};
     this.live = [];
   }
 
+  /** The thing as it is, or was before events that are known; answers the time since the last message. */
   take(thing) {
-    if (thing.attributes) this.attributes = thing.attributes;
-    const features = Object.entries(thing.features || {});
+    const read = { attributes: thing.attributes, features: thing.features };
+    const first = !this.whole;
+    this.whole = true;
+    if (thing._revision >= this.revision) return this.#become(thing, read);
+    if (first) this.document = merged(read, this.document);
+    return 0;
+  }
+
+  /** What has changed; answers the time since the last message. */
+  change(event) {
+    if (event._revision <= this.revision) return 0;
+    const { topic, path, value } = event._context;
+    const action = topic.slice(topic.lastIndexOf("/") + 1);
+    const patched = (known) => (value === null ? undefined : merged(known, value));
+    const change = { merged: patched, migrated: patched, deleted: () => undefined }[action] ?? (() => value);
+    this.whole ||= path === "/" && action === "created";
+    return this.#become(event, put(this.document, segments(path), change));
+  }
+
+  get attributes() {
+    return this.document?.attributes ?? {};
+  }
+
+  #become(told, document) {
+    this.document = document;
+    this.revision = told._revision;
+    const features = Object.entries(document?.features ?? {});
     const found = features.find(([, feature]) => number(feature?.properties?.power) !== null) || features.find(([, feature]) => number(feature?.properties?.wind) !== null);
     if (found) {
       this.feature = found[0];
       this.values = found[1].properties;
     }
-    const modified = Date.parse(thing._modified || "") || this.modified;
+    const modified = Date.parse(told._modified || "") || this.modified;
     const gap = this.modified && modified > this.modified ? modified - this.modified : 0;
     if (gap && this.power !== null) this.live.push([modified, this.power]);
     if (this.live.length > 4000) this.live.splice(0, 1000);
