@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 MOST = 2_000
 """Envelopes that are waited for, of all devices together."""
 MOST_EACH = 200
-"""The same of one device (behind an external broker: of all)."""
+"""The same of one device (behind an external broker, which hides the devices: of one topic)."""
 
 
 Work: TypeAlias = Callable[[], Awaitable["dict[str, Any] | None"]]
@@ -98,7 +98,7 @@ class Talk:
         return handling if self._begin(message, lambda: self._converse.settle(command, handling)) else None
 
     def _begin(self, message: Inbound, work: Work) -> bool:
-        key = message.origin
+        key = message.origin if message.subjects else message.topic
         if len(self._tasks) >= self._most or self._each[key] >= self._most_each:
             self.replies.refuse(message, TalkCrowded(waiting=self._each[key]))
             return False

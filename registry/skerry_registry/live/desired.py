@@ -61,14 +61,14 @@ class DesiredWanted(Struct, frozen=True, kw_only=True):
 
 
 class _Subscriber:
-    """One who wants to be told; `told`: by thing, what was told last."""
+    """One who wants to be told; `told`: by thing, what tells the difference that was told last apart."""
 
     __slots__ = ("greeting", "take", "told", "wanted")
 
     def __init__(self, wanted: DesiredWanted, take: Take) -> None:
         self.wanted = wanted
         self.take = take
-        self.told: dict[str, bytes] = {}
+        self.told: dict[str, int] = {}
         self.greeting: asyncio.Task[None] | None = None
 
 
@@ -205,10 +205,10 @@ class Desired:
             if same:
                 break
         patch = {} if held.document is None else open_features(_seen(held.document, permits))
-        mark = _encode(patch) if patch else b""
-        if subscriber.told.get(thing_id, b"") == mark or subscriber not in self._subscribers:
+        mark = _mark(patch)
+        if subscriber.told.get(thing_id) == mark or subscriber not in self._subscribers:
             return
-        if patch:
+        if mark is not None:
             subscriber.told[thing_id] = mark
         else:
             del subscriber.told[thing_id]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from skerry import live, protocol
+from skerry import headers, live, protocol
 from skerry.errors import SkerryError
 from skerry.ids import check_thing_id, split_id
 from skerry.things import ThingNotAccessible
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 LAST = "live"
 FRESH_SECONDS = 60
-"""How long a signal is kept for a device that is slow, or away for a moment; nobody waits longer for an answer."""
+"""How long a signal is kept for a device that is slow, or away for a moment, where its sender does not say."""
 REQUESTS = 10_000
 """Hono commands whose answers can be told apart by their request ids."""
 EXTERNAL = "mqtt"
@@ -129,7 +130,7 @@ class Devices:
                     topic=first,
                     instead=tuple(rest),
                     payload=payload,
-                    seconds=FRESH_SECONDS,
+                    seconds=_fresh(signal),
                     reading=reading,
                     origin=signal.origin,
                 )
@@ -157,10 +158,19 @@ class Devices:
         if not members:
             return members
         members.setdefault("status", aside.status)
-        headers = members.get("headers")
-        if asked is not None and (headers is None or isinstance(headers, dict)):
-            members["headers"] = {"correlation-id": asked.correlation, **(headers or {})}
+        said = members.get("headers")
+        if asked is not None and (said is None or isinstance(said, dict)):
+            members["headers"] = {"correlation-id": asked.correlation, **(said or {})}
         return members
+
+
+def _fresh(signal: LiveSignal) -> int:
+    """For how many seconds somebody may be waiting for what a device says to it."""
+    try:
+        seconds = headers.timeout(signal.headers.get("timeout"), 0.0)
+    except SkerryError:
+        seconds = 0.0
+    return math.ceil(seconds) or FRESH_SECONDS
 
 
 def _content(payload: bytes) -> tuple[Any, str]:
