@@ -4,6 +4,8 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry_door import ANNE, BOB, OWNER, T1, delete, entry, merge, put, put_policy, serving, telemetry
 from skerry.errors import SkerryError
@@ -14,14 +16,17 @@ from skerry_registry.live.event_filter import parse
 from skerry_registry.live.persisted import PAGE, Persisted, Span
 from skerry_registry.live.sender import Sender
 from skerry_registry.registry import Registry
+from skerry_registry.stores.memory import MemoryStore
+from skerry_registry.stores.sqlite import SqliteStore
 
 READER = Sender(subjects=BOB)
 WRITER = Sender(subjects=ANNE)
 
 
-@pytest.fixture
-async def registry() -> AsyncIterator[Registry]:
-    async with serving(historical_headers=["correlation-id"]) as registry:
+@pytest.fixture(params=["memory", "sqlite"])
+async def registry(request, tmp_path) -> AsyncIterator[Registry]:
+    store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path)
+    async with serving(store, historical_headers=["correlation-id"]) as registry:
         yield registry
 
 
@@ -75,6 +80,35 @@ async def test_times_are_excluded_at_both_ends(registry):
     assert await revisions(registry, after=times[0] - 1, first=-2) == [4, 5]
 
 
+@given(data=st.data())
+async def test_a_span_is_what_its_bounds_say(data):
+    async with serving() as registry:
+        count = data.draw(st.integers(1, 12))
+        await written(registry, count)
+        whole = [(change.event.revision, change.event.timestamp) for change in await told(registry)]
+        bound = st.integers(-count - 1, count + 1)
+        moment = st.none() | st.sampled_from([time + shift for _, time in whole for shift in (-1, 0, 1)])
+        first, last, after, before = (data.draw(one) for one in (bound, bound, moment, moment))
+        lowest = first if first >= 0 else count + first + 1
+        highest = last if last > 0 else count + last
+        wanted = [
+            revision
+            for revision, time in whole
+            if lowest <= revision <= highest and (after is None or time > after) and (before is None or time < before)
+        ]
+        assert await revisions(registry, first=first, last=last, after=after, before=before) == wanted
+
+
+async def test_what_retention_has_taken_is_not_told():
+    store = MemoryStore()
+    async with serving(store) as registry:
+        await written(registry)
+        await store.save([await store.load("thing", T1)], registry.journal.last)
+        await store.trim(4)  # the first event is the policy's
+        assert await revisions(registry) == [3, 4, 5]
+        assert await revisions(registry, first=2, last=3) == [3]
+
+
 async def test_many_revisions_come_in_order(registry):
     await written(registry, 2 * PAGE + 3)
     assert await revisions(registry) == list(range(1, 2 * PAGE + 4))
@@ -125,11 +159,14 @@ async def test_a_stream_ends_where_its_thing_does(registry):
 
 @pytest.mark.parametrize(("kind", "code"), [("thing", "things:thing.notfound"), ("policy", "policies:policy.notfound")])
 async def test_what_is_not_there_or_hidden_is_not_found(registry, kind, code):
+    noted = []
+    registry.on_refused(lambda command, error: noted.append((command.id, error.code)))
     await registry.handle(put({}))
     for thing, sender in (("demo:none", WRITER), (T1, READER)):
         with pytest.raises(SkerryError) as error:
             await told(registry, sender, kind, thing)
         assert error.value.code == code
+    assert noted == [(T1, code)]
 
 
 async def test_out_of_reach_is_out_of_reach(registry):

@@ -9,9 +9,10 @@ from msgspec import UNSET, Struct, structs
 from skerry import times
 from skerry.parts import ThingNotAccessible
 from skerry.rql import instant
-from skerry.signals import Event, Held, Kind, Micros, Path
+from skerry.signals import Command, Event, Held, Kind, Micros, Path
 from skerry_policies.enforcer import compile_permits
 from skerry_policies.parts import PolicyNotAccessible
+from skerry_registry.identities.refusals import NamespaceNotAccessible
 from skerry_registry.journal.replay import rebuild
 from skerry_registry.live import event_filter, views
 from skerry_registry.live.views import Told
@@ -67,14 +68,24 @@ class Persisted:
 
         Raises at once: ThingNotAccessible, PolicyNotAccessible where nothing at the path may be read, NamespaceNotAccessible.
         """
+        asked = Command(
+            verb="retrieve", kind=kind, id=id, subjects=sender.subjects, path=span.path, origin=sender.origin
+        )
         if sender.reach is not None:
-            sender.reach.check(kind, id)
+            try:
+                sender.reach.check(kind, id)
+            except NamespaceNotAccessible as error:
+                self._registry.refuse(asked, error)
+                raise
         held = await self._held(kind, id)
         permits = await self._permits(held, sender)
         if held.document is None and held.revision and kind == "thing":
             permits = (await self._earlier(*await self._end(held), sender))[1]
         if permits is None or not permits.may_partly(kind, span.path, "READ"):
-            raise ThingNotAccessible(thing_id=id) if kind == "thing" else PolicyNotAccessible(policy_id=id)
+            hidden = ThingNotAccessible(thing_id=id) if kind == "thing" else PolicyNotAccessible(policy_id=id)
+            if held.document is not None:
+                self._registry.refuse(asked, hidden)
+            raise hidden
         first, last = _bounds(span, held.revision)
         if span.after is not None:
             first = max(first, await self._registry.past.revision_at(kind, id, span.after))
