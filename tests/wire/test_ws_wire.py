@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from skerry_registry.http import run_http
 from skerry_registry.settings import Settings
-from skerry_registry.ws.wire import FRAME_MAX, Handshake, Listener, Refusal, Wire, frame
+from skerry_registry.ws.wire import FRAME_MAX, Handshake, Limits, Listener, Refusal, Wire, frame
 
 PATIENCE = 20
 OPENING = b"GET /ws/2 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -100,19 +100,27 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": told, "more_body": False})
 
 
-@pytest.fixture
-async def place() -> AsyncIterator[Place]:
+@asynccontextmanager
+async def serving(limits: Limits) -> AsyncIterator[Place]:
     made = Place()
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     settings = structs.replace(Settings(), http_host="127.0.0.1", http_port=0)
-    running = run_http(app, settings, lambda _, number: port.set_result(number), open=made.open)  # type: ignore[arg-type]
-    serving = asyncio.create_task(running)
+    started = lambda _, number: port.set_result(number)  # noqa: E731
+    running = asyncio.create_task(run_http(app, settings, started, open=made.open, limits=limits))  # type: ignore[arg-type]
     made.port = await port
     stopping = asyncio.create_task(made.stop.wait())
-    stopping.add_done_callback(lambda _: serving.cancel())
-    yield made
-    made.stop.set()
-    await asyncio.wait({serving, stopping})
+    stopping.add_done_callback(lambda _: running.cancel())
+    try:
+        yield made
+    finally:
+        made.stop.set()
+        await asyncio.wait({running, stopping})
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    async with serving(Limits()) as made:
+        yield made
 
 
 def masked(opcode: int, data: bytes, *, fin: bool = True) -> bytes:
@@ -363,3 +371,24 @@ async def test_the_end_of_the_server_is_told(place: Place):
     for session in place.sessions:
         async with asyncio.timeout(PATIENCE):
             await session.gone.wait()
+
+
+async def test_a_client_who_answers_pings_stays_and_one_who_is_silent_goes():
+    async with serving(Limits(ask=0.05, silence=1.0, tick=0.02)) as place:
+        async with place.raw(OPENING + KEY + b"\r\n") as (reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            for _ in range(30):
+                assert await reader.readexactly(2) == b"\x89\x00"
+                writer.write(masked(10, b""))
+            assert not place.sessions[0].gone.is_set()
+            while await reader.read(100):
+                pass
+        async with asyncio.timeout(PATIENCE):
+            await place.sessions[0].gone.wait()
+
+
+async def test_who_does_not_close_when_told_is_cut_off():
+    async with serving(Limits(close=0.1, tick=0.02)) as place, place.raw(OPENING + KEY + b"\r\n") as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(masked(1, b"bye"))
+        await place.sessions[0].gone.wait()

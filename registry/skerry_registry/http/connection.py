@@ -27,14 +27,12 @@ from skerry_registry.ws.wire import Handshake, Refusal
 if TYPE_CHECKING:
     from litestar.types import ASGIApp
 
-    from skerry_registry.ws.wire import Listener, Open
+    from skerry_registry.ws.wire import Limits, Listener, Open
 
 log = logging.getLogger(__name__)
 
-HEAD_PATIENCE = 30.0
-"""Seconds for a request's head, and for idle connections between two requests."""
-TAKE_PATIENCE = 60.0
-"""Seconds without a byte taken by a client to whom an answer is due."""
+LINGER = 2.0
+"""Seconds for a client to read why its request is refused."""
 HEAD_MAX = 262_144
 ASGI = {"version": "3.0", "spec_version": "2.3"}
 
@@ -56,19 +54,20 @@ class Kept(Protocol):
 
 
 class Shared:
-    """What the connections of one server share; `freed` is called when one has ended."""
+    """What the connections of one server share. `freed` is called when one has ended."""
 
-    def __init__(self, app: ASGIApp, opening: Open | None, server: tuple[str, int], freed: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, opening: Open | None, server: tuple[str, int], limits: Limits) -> None:
         """`opening` decides on WebSockets; without it there are none."""
         self.app = app
         self.opening = opening
         self.server = server
         self.loop = asyncio.get_running_loop()
-        self.outgoing = Outgoing(self.loop)
+        self.outgoing = Outgoing(self.loop, limits)
         self.connections: set[Kept] = set()
         self.calls: set[Call] = set()
         self.date = b""
-        self._freed = freed
+        self.limits = limits
+        self.freed: Callable[[], None] = lambda: None
         self._ended: asyncio.Event | None = None
         self.tell_time()
 
@@ -79,7 +78,7 @@ class Shared:
     def forget(self, connection: Kept) -> None:
         """It is gone."""
         self.connections.discard(connection)
-        self._freed()
+        self.freed()
         self._look()
 
     def drop(self, call: Call) -> None:
@@ -111,6 +110,7 @@ class Connection(asyncio.Protocol):
         "_headers",
         "_in_head",
         "_incoming",
+        "_lingers",
         "_opening",
         "_parser",
         "_paused",
@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
         self._since = shared.loop.time()
         self._paused = False
         self._stopping = False
-        self._deaf = False
+        self._deaf = self._lingers = False
         self._unsent = 0
         self._drained: asyncio.Future[None] | None = None
         self._upgrading = False
@@ -341,9 +341,11 @@ class Connection(asyncio.Protocol):
         if unsent != self._unsent:
             self._unsent, self._since = unsent, now
         waited = now - self._since
-        if (unsent or self._transport.is_closing()) and waited > TAKE_PATIENCE:
+        if ((unsent or self._transport.is_closing()) and waited > self.shared.limits.take) or (
+            self._lingers and waited > LINGER
+        ):
             self.abort()
-        elif self._call is None and waited > HEAD_PATIENCE:
+        elif self._call is None and waited > self.shared.limits.head:
             self._close()
 
     def stop(self) -> None:
@@ -390,7 +392,15 @@ class Connection(asyncio.Protocol):
             return
         if broken is None or not broken.begun:
             self._write_answer(of_error(error))
-        self._close()
+            self._linger()
+        else:
+            self._close()
+
+    def _linger(self) -> None:
+        """Close our side and let go of what still comes: a reset would hide the answer from who is sending."""
+        self._lingers = True
+        self._since = self.shared.loop.time()
+        self._transport.write_eof()
 
     def _write_answer(self, answer: Answer) -> None:
         """An answer that ends the connection."""
@@ -439,7 +449,7 @@ class Connection(asyncio.Protocol):
     async def _ask(self, handshake: Handshake) -> Listener | Refusal:
         assert self.shared.opening is not None
         try:
-            async with asyncio.timeout(HEAD_PATIENCE):
+            async with asyncio.timeout(self.shared.limits.head):
                 return await self.shared.opening(handshake)
         except Exception as error:
             if not isinstance(error, SkerryError):

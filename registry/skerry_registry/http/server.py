@@ -15,7 +15,7 @@ from litestar.types import ASGIApp
 from skerry.errors import SkerryError
 from skerry_registry.http.connection import Connection, Shared
 from skerry_registry.settings import Settings
-from skerry_registry.ws.wire import Open
+from skerry_registry.ws.wire import Limits, Open
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,9 @@ GRACE_SECONDS = 1.0
 STOP_SECONDS = 5.0
 AT_ONCE = 256
 """Connections taken in one turn of the loop."""
+
+
+DEFAULT_LIMITS = Limits()
 
 
 class PortTaken(SkerryError):  # noqa: N818 - errors are rows of a table
@@ -67,12 +70,13 @@ def listen(host: str, port: int) -> socket.socket:
 class Server:
     """Takes connections from a listening socket, as many as there is room for."""
 
-    def __init__(self, app: ASGIApp, opening: Open | None, listening: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, opening: Open | None, listening: socket.socket, limits: Limits) -> None:
         """Take the socket over."""
         self._loop = asyncio.get_running_loop()
         self._listening = listening
-        self._room = room()
-        self._shared = Shared(app, opening, listening.getsockname()[:2], self._go_on)
+        self._room = room() if limits.connections is None else limits.connections
+        self._shared = Shared(app, opening, listening.getsockname()[:2], limits)
+        self._shared.freed = self._go_on
         self._taking = False
         self._arriving: set[asyncio.Task[None]] = set()
 
@@ -82,7 +86,7 @@ class Server:
         self._go_on()
         try:
             while True:
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(shared.limits.tick)
                 shared.tell_time()
                 now = self._loop.time()
                 for connection in tuple(shared.connections):
@@ -148,7 +152,11 @@ class Server:
             taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = self._loop.create_task(self._arrive(taken, client[:2]))
             self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
+            task.add_done_callback(self._arrived)
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        self._arriving.discard(task)
+        self._go_on()
 
     async def _arrive(self, taken: socket.socket, client: tuple[str, int]) -> None:
         connection = Connection(self._shared, client)
@@ -164,10 +172,11 @@ async def run_http(
     started: Callable[[str, int], None],
     *,
     open: Open | None = None,  # noqa: A002 - what it does
+    limits: Limits = DEFAULT_LIMITS,
 ) -> None:
     """Serve until cancelled; `open` decides on WebSockets; `started` is told host and port once connections are taken. Raises PortTaken."""
     listening = listen(settings.http_host, settings.http_port)
     host, port = listening.getsockname()[:2]
-    server = Server(app, open, listening)
+    server = Server(app, open, listening, limits)
     started(host, port)
     await server.serve()

@@ -15,20 +15,15 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN, SERVER, Protocol
 from websockets.server import ServerProtocol
 
-from skerry_registry.ws.wire import FRAME_MAX, Handshake, Refusal
+from skerry_registry.ws.wire import FRAME_MAX, Handshake, Limits, Refusal
 
 if TYPE_CHECKING:
     from skerry_registry.ws.wire import Listener
 
 log = logging.getLogger(__name__)
 
-PING_AFTER = 30.0
-"""Seconds without a word from the client, after which it is asked whether it is there; and again after as many."""
-SILENCE_MAX = 75.0
 AT_ONCE = 200
 """Sockets that are written to in one turn of the loop."""
-CLOSE_PATIENCE = 5.0
-"""Seconds for the client to take what waits and to close its side."""
 HIGH, LOW = 65_536, 16_384
 """Bytes waiting: `Listener.drained` comes when there were more than the one and are less than the other."""
 REASON_MAX = 123
@@ -55,9 +50,10 @@ def greet(handshake: Handshake, method: str, version: str) -> bytes | Refusal:
 class Outgoing:
     """Sends what sockets have to say: once in a turn of the loop, however many frames that is, and to so many sockets that nobody else waits long."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
         """Nobody has anything to say yet."""
         self.loop = loop
+        self.limits = limits
         self._waiting: deque[WebSocket] = deque()
 
     def add(self, socket: WebSocket) -> None:
@@ -180,15 +176,16 @@ class WebSocket(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Ask clients that say nothing whether they are there; end those that are not."""
+        limits = self._outgoing.limits
         if self._closing:
-            if now - self._closing > CLOSE_PATIENCE:
+            if now - self._closing > limits.close:
                 self.abort()
         elif self._paused:
             self._heard = now
-        elif now - self._heard > SILENCE_MAX:
+        elif now - self._heard > limits.silence:
             log.info("client silent", extra={"seconds": int(now - self._heard)})
             self.abort()
-        elif now - self._heard > PING_AFTER and now - self._asked > PING_AFTER:
+        elif now - max(self._heard, self._asked) > limits.ask:
             self._asked = now
             self._protocol.send_ping(b"")
             self._write_out()

@@ -11,6 +11,23 @@ FRAME_MAX = 262_144
 """Bytes of one message in either direction."""
 
 
+class Limits(Struct, frozen=True, kw_only=True):
+    """How long the server waits, in seconds, and for how many.
+
+    `head`: for a request's head, and between two requests; `take`: for a client to take anything of an answer; `ask`: for a word
+    on a WebSocket until the client is asked whether it is there, `silence`: until it is given up, `close`: for it to close its side;
+    `tick`: how often is looked; `connections`: None goes by the limit of open files.
+    """
+
+    head: float = 30.0
+    take: float = 60.0
+    ask: float = 30.0
+    silence: float = 75.0
+    close: float = 5.0
+    tick: float = 1.0
+    connections: int | None = None
+
+
 class Handshake(Struct, frozen=True, kw_only=True):
     """A client's wish to open a WebSocket: raw path, query and headers (lower-case, doubled ones as they came), its address."""
 
@@ -73,7 +90,7 @@ class Listener(Protocol):
         ...
 
     def closed(self) -> None:
-        """The connection is gone, whoever ended it."""
+        """The connection is gone, whoever ended it; also where it was before `opened` could be called."""
         ...
 
 
