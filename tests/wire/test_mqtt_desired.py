@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from broker_dialog import Dialog, until
+from broker_dialog import Dialog, serving, until
 from device_server import ADMIN, Farm, farm
 from skerry.signals import Command
 from skerry_adapters.broker.packets import Publish, Reason
@@ -80,12 +80,12 @@ async def test_what_a_crash_left_behind_is_put_right(tmp_path: Path) -> None:
 
 
 async def test_there_is_room_for_the_desired_state_of_many_beside_what_devices_retain(tmp_path: Path) -> None:
-    async with farm(tmp_path) as server:
-        topics = [f"device/x/T{number}/desired" for number in range(10_500)]
-        await asyncio.gather(*(server.broker.publish(topic, b"{}", 1, retain=True) for topic in topics))
-        await server.broker.publish("elsewhere", b"{}", 1, retain=True)
-        assert server.broker.router.retained.get(topics[-1]) is not None
-        assert server.broker.router.retained.get("elsewhere") is not None
+    async with serving(tmp_path) as broker:
+        topics = [f"device/x/T{number}/desired" for number in range(broker.limits.retained + 500)]
+        await asyncio.gather(*(broker.publish(topic, b"{}", 1, retain=True) for topic in topics))
+        await broker.publish("elsewhere", b"{}", 1, retain=True)
+        assert broker.router.retained.get(topics[-1]) is not None
+        assert broker.router.retained.get("elsewhere") is not None
 
 
 async def test_a_device_asks_for_its_desired_state(tmp_path: Path) -> None:
