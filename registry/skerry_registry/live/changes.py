@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import UNSET
 
-from skerry_registry.live.audience import Audiences, Member, Reader, Take, Wanted
+from skerry_registry.live.audience import Audiences, Key, Member, Question, Reader, Take, Wanted
 from skerry_registry.live.backlog import TOGETHER, Backlog
 from skerry_registry.live.views import Told, is_told
 from skerry_registry.ports import StoreUnavailable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skerry.signals import Event, Held
+    from skerry_policies.enforcer import Permits
     from skerry_registry.heads import Commit
     from skerry_registry.live.acks import Acks
     from skerry_registry.live.sender import Leave
@@ -35,6 +36,10 @@ TURN = 5_000
 """Subscribers that are told of a change in one turn of the loop; others get theirs before more are told."""
 BEHIND_MAX = 10_000
 """Changes that wait to be told; those who make more wait with them."""
+READING = 4
+"""Readers of the journal that have their turn at a time."""
+KEPT = 8_000
+"""Answers to readers of the journal that are kept for others."""
 EVENTS_MAX = 20_000
 """Events that are looked through in one reading, whatever is found."""
 Room: TypeAlias = Callable[[], Awaitable[None]]
@@ -50,6 +55,8 @@ class Changes:
         self._acks = acks
         self._audiences = Audiences(registry.rights, registry.clock)
         self._backlog = Backlog(registry)
+        self._turns = asyncio.Semaphore(READING)
+        self._kept: dict[tuple[int, int, int, Key], tuple[Permits, Told | None]] = {}
         self._behind: deque[tuple[Event, Held]] = deque()
         self._catching_up: asyncio.Task[None] | None = None
         registry.on_settled(self.settled)
@@ -80,7 +87,6 @@ class Changes:
                     if not (session and told.event.by is not None and told.event.by.origin == session):
                         take(told)
                 after = some[-1].number
-                await asyncio.sleep(0)
         return self._audiences.join(wanted, Member(take, session, after))
 
     async def read(self, wanted: Wanted, after: int, limit: int) -> tuple[list[Told], int]:
@@ -104,7 +110,6 @@ class Changes:
                         return found, told.number
                 after = some[-1].number
                 looked += len(some)
-                await asyncio.sleep(0)
         return found, after
 
     async def wait(self, wanted: Wanted, after: int, seconds: float) -> int:
@@ -165,13 +170,24 @@ class Changes:
                 self._tell_some(len(self._behind) - BEHIND_MAX)
 
     async def _answers(self, reader: Reader, events: Sequence[Event]) -> list[Told]:
-        """What of some events a reader is told."""
-        found: list[Told] = []
-        for event, held, permits in await self._backlog.readable(events, reader.wanted.subjects, reader.concerns):
-            told = reader.question.answer(event, held, permits, event.timestamp)
-            if told is not None:
-                found.append(told)
-        return found
+        """What of some events a reader is told; few readers get their turn at a time, and others of the loop in between."""
+        async with self._turns:
+            readable = await self._backlog.readable(events, reader.wanted.subjects, reader.concerns)
+            answers = [self._answer(reader.question, *one) for one in readable]
+            await asyncio.sleep(0)
+        return [told for told in answers if told is not None]
+
+    def _answer(self, question: Question, event: Event, held: Held, permits: Permits) -> Told | None:
+        """What is told of an event, kept for the next reader with the same view."""
+        key = (event.number, held.revision, id(permits), question.key)
+        known = self._kept.get(key)
+        if known is not None and known[0] is permits:
+            return known[1]
+        told = question.answer(event, held, permits, event.timestamp)
+        if len(self._kept) >= KEPT:
+            self._kept.clear()
+        self._kept[key] = permits, told
+        return told
 
     async def _catch_up(self) -> None:
         """Tell what had to wait, in order: for policies that were not in memory, or for its turn."""
