@@ -322,6 +322,12 @@ def test_wishes_are_read_from_headers(given: dict[str, str], wish: Wish):
     check_answered(wish)
 
 
+def test_acknowledgements_are_waited_for_longer_than_answers():
+    assert wish_of({"requested-acks": "h:one"}, query=False).timeout == 60.0
+    assert wish_of({"requested-acks": "h:one", "timeout": "3s"}, query=False).timeout == 3.0
+    assert wish_of({"response-required": "true"}, query=False).timeout == 10.0
+
+
 @pytest.mark.parametrize(
     "given", [{"timeout": "0", "requested-acks": "h:one"}, {"timeout": "0", "response-required": "true"}]
 )

@@ -12,6 +12,8 @@ from skerry.errors import SkerryError
 from skerry.headers import HeaderInvalid
 
 TIMEOUT = 10.0
+ACKNOWLEDGED = 60.0
+"""Seconds that acknowledgements have where nobody says (Ditto 3.9.6)."""
 ASKING = ("timeout", "response-required", "requested-acks")
 
 
@@ -46,6 +48,8 @@ def wish_of(ditto: Mapping[str, str], *, query: bool, acknowledged: bool = True)
     labels = tuple(label for label in headers.requested_acks(ditto.get("requested-acks")) if label != LIVE)
     if query or not acknowledged:
         labels = ()
+    if labels and "timeout" not in ditto:
+        timeout = ACKNOWLEDGED
     answer = headers.response_required(ditto)
     if query and not answer:
         raise AnswerNotWanted
