@@ -15,7 +15,7 @@ Outcome: TypeAlias = Literal["changed", "refused"]
 class Record(Struct, kw_only=True):
     """Who did, or was refused, what.
 
-    `action`: created, modified, merged, deleted of a change; the verb of a refused command; login, publish, subscribe or an
+    `action`: created, modified, merged, deleted, migrated of a change; the verb of a refused command; login, publish, subscribe or an
     HTTP method otherwise. `path`: within the entity, or the topic or URL. `policy_revision`: of the policy under which it was
     decided, before the change. `count` like refusals came until `until`. `number`: the event's place in the journal.
     """

@@ -147,7 +147,10 @@ AUDIT_SCHEMAS: dict[str, Any] = {
             "id": {"type": "integer"},
             "time": {**_TEXT, "format": "date-time"},
             "outcome": {"enum": list(OUTCOMES)},
-            "action": {**_TEXT, "description": "created, modified, merged, deleted; of a refusal what was wanted."},
+            "action": {
+                **_TEXT,
+                "description": "created, modified, merged, deleted, migrated; of a refusal what was wanted.",
+            },
             "kind": {"enum": ["thing", "policy"]},
             "thingId": _TEXT,
             "policyId": _TEXT,
