@@ -18,7 +18,7 @@ from skerry_registry.live.channel import LiveWanted
 from skerry_registry.live.gathering import acks_envelope, gather
 from skerry_registry.live.listeners import resource_of
 from skerry_registry.live.sender import Sender
-from skerry_registry.live.wishes import ACKNOWLEDGED, wish_of
+from skerry_registry.live.wishes import wish_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -95,7 +95,7 @@ class Devices:
     async def settle(self, command: Command, handling: Awaitable[Response]) -> dict[str, Any] | None:
         """Wait for a change and the acknowledgements it asks for; the reply."""
         try:
-            wish = wish_of(command.headers, query=False, acknowledged=command.kind == "thing", patience=ACKNOWLEDGED)
+            wish = wish_of(command.headers, query=False, acknowledged=command.kind == "thing")
             gathered = await gather(handling, command, wish, self._streams.acks)
         except SkerryError as error:
             return protocol.error_envelope(error, command.topic, command.headers)
