@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, Struct, structs
@@ -117,6 +118,7 @@ class Persisted:
                 if seen is not None and _is_asked(seen, span, self._registry.clock()):
                     yield Told(seen, seen.value, UNSET, _held_after(seen))
             first += PAGE
+            await asyncio.sleep(0)  # others have their turn
 
     async def _end(self, held: Held) -> tuple[Held | None, Event]:
         """What a thing that is gone was last, and how it went."""
