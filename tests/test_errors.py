@@ -22,7 +22,14 @@ for package in PACKAGES:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
 ROWS = [row for row in rows() if row.__module__.split(".")[0] in PACKAGES]
-CURED_BY_THE_MESSAGE = {"SkerryError", "NotModified", "QueryInvalid", "OptionInvalid", "CheckFailed"}
+CURED_BY_THE_MESSAGE = {
+    "SkerryError",
+    "NotModified",
+    "PolicyNotModified",
+    "QueryInvalid",
+    "OptionInvalid",
+    "CheckFailed",
+}
 """Rows without a description: their messages say what would be right, or there is nothing to do."""
 
 

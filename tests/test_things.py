@@ -473,7 +473,7 @@ def test_reads_of_parts_take_fields_and_know_304(held):
     assert read(held, ("features",), fields="*/properties/wind").value == {"scada": {"properties": {"wind": 5}}}
     with pytest.raises(SkerryError) as error:
         read(held, POWER, if_none_match=read(held, POWER).etag)
-    assert (error.value.status, error.value.code) == (304, "precondition.notmodified")
+    assert (error.value.status, error.value.code) == (304, "things:precondition.notmodified")
     with pytest.raises(SkerryError) as error:
         read(held, (), if_none_match='"rev:1"', fields="thingId")
     assert error.value.status == 304

@@ -37,9 +37,15 @@ class PolicyPreconditionFailed(PreconditionFailed):
 class NotModified(SkerryError):
     """The reader has it already."""
 
-    code = "precondition.notmodified"
+    code: ClassVar[str] = "things:precondition.notmodified"
     status = 304
     message = "What is there has the ETag {etag}, as you know."
+
+
+class PolicyNotModified(NotModified):
+    """The same of a policy."""
+
+    code = "policies:precondition.notmodified"
 
 
 def thing_etag(revision: int) -> str:
@@ -76,6 +82,7 @@ def check(headers: Mapping[str, str], etag: str | None, verb: str, kind: Kind = 
             continue
         shown = {"etag": etag} if etag is not None else None
         if header == "if-none-match" and verb == "retrieve":
-            raise NotModified(headers=shown, etag=etag)
+            known = NotModified if kind == "thing" else PolicyNotModified
+            raise known(headers=shown, etag=etag)
         row = PreconditionFailed if kind == "thing" else PolicyPreconditionFailed
         raise row(headers=shown, header=header, wanted=wanted, etag=etag or "(none: it does not exist)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -18,8 +19,9 @@ from skerry.values import JsonInvalid, name
 from skerry_registry import checks
 from skerry_registry.asking import Asker
 from skerry_registry.creation import ThingNotCreatable
-from skerry_registry.http.errors import CommandTimeout, ThingsTooLarge
+from skerry_registry.http.errors import MediaTypeUnsupported, ThingsTooLarge
 from skerry_registry.identities.refusals import NamespaceNotAccessible
+from skerry_registry.lateness import CommandTimeout
 from skerry_registry.live import commands
 from skerry_registry.live.channel import TIMEOUT, labels_of
 from skerry_registry.live.gathering import acks_envelope, gather
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 CLAIM_SECONDS = 600.0
 """How long a claim may wait for its answer."""
 FORBIDDEN = 403
+MERGE_PATCH = "application/merge-patch+json"
 BULK_MAX = 1_000
 """Things that one envelope asks for."""
 ANSWER_MAX = 16_000_000
@@ -106,12 +109,14 @@ class Envelopes:
     async def _twin(self, asked: _Asked, sender: Sender) -> Envelope | None:
         """A command for a twin or a policy."""
         command = protocol.command_from(asked.members, sender.subjects, sender.origin)
+        if command.verb == "merge" and sender.declares:
+            _check_merge(command)
         wish = asked.wish(sender, query=command.verb == "retrieve", acknowledged=command.kind == "thing")
         try:
             if sender.reach is not None:
                 sender.reach.check_command(command)
             if command.verb == "retrieve" and commands.is_smart(command):
-                return await self._choose(command, sender)
+                return await self._choose(asked, command, sender)
             if not (wish.timeout and (wish.answer or wish.labels)):
                 await self._registry.handle(command)
                 return None
@@ -119,16 +124,20 @@ class Envelopes:
         except ThingConflict as error:
             raise await self._named(command, error) from error
         except SkerryError as error:
-            if isinstance(error, NamespaceNotAccessible):
-                self._registry.refuse(command, error)
-            if error.status == FORBIDDEN and not asked.silent:
-                await self._reasons.attach(command, error, sender.reach)
+            await self._note(error, asked, command, sender)
             raise
         if not wish.answer:
             return None
         if gathered.plain and gathered.response is not None:
             return protocol.response_envelope(command, gathered.response)
         return acks_envelope(command.id, gathered.acks, asked.correlation)
+
+    async def _note(self, error: SkerryError, asked: _Asked, command: Command, sender: Sender) -> None:
+        """Have a refusal stand in the audit trail, and say why in it."""
+        if isinstance(error, NamespaceNotAccessible):
+            self._registry.refuse(command, error)
+        if error.status == FORBIDDEN and not asked.silent:
+            await self._reasons.attach(command, error, sender.reach)
 
     async def _named(self, command: Command, error: ThingConflict) -> SkerryError:
         """What the creation of a thing that is there is answered with: Ditto 3.9.6 makes the policy first, and names its conflict."""
@@ -138,9 +147,9 @@ class Envelopes:
         held = await self._registry.known(lambda: self._registry.held_now("policy", policy_id))
         return error if held.document is None else ThingNotCreatable(thing_id=command.id, policy_id=policy_id)
 
-    async def _choose(self, command: Command, sender: Sender) -> Envelope:
+    async def _choose(self, asked: _Asked, command: Command, sender: Sender) -> Envelope:
         """A read that the device answers, or the twin, as its headers say; the answer's topic tells who did."""
-        seconds = headers.timeout(command.headers.get("timeout"), TIMEOUT)
+        seconds = asked.seconds(TIMEOUT, headers.TIMEOUT_LIMIT)
         response = await commands.retrieve(self._registry, self._streams.live, command, sender, seconds=seconds)
         if response.headers.get("channel") == "live" and command.topic is not None:
             topic = structs.replace(topics.parse(command.topic), channel="live")
@@ -158,8 +167,8 @@ class Envelopes:
             return None
         labels = labels_of(asked.headers)
         asked.check(sender, labels, query=signal.sort == "command" and signal.action == "retrieve")
-        most = CLAIM_SECONDS if signal.path == live.CLAIM else None
-        seconds = headers.timeout(asked.headers.get("timeout"), TIMEOUT, most) if labels else 0.0
+        most = CLAIM_SECONDS if signal.path == live.CLAIM else headers.TIMEOUT_LIMIT
+        seconds = asked.seconds(TIMEOUT, most) if labels else 0.0
         outcome = await self._streams.live.send(signal, sender, seconds=seconds, labels=labels)
         if asked.silent:
             return None
@@ -245,9 +254,16 @@ class _Asked:
 
     def wish(self, sender: Sender, *, query: bool, acknowledged: bool = True) -> Wish:
         """What the sender waits for. Raises the errors of headers that make no sense together."""
-        wish = wish_of(self.headers, query=query, acknowledged=acknowledged)
+        given = self.headers
+        if "timeout" in given:
+            given = {**given, "timeout": f"{1_000 * self.seconds(TIMEOUT, headers.TIMEOUT_LIMIT):.0f}ms"}
+        wish = wish_of(given, query=query, acknowledged=acknowledged)
         self.check(sender, wish.labels, query=query)
         return wish
+
+    def seconds(self, usual: float, most: float) -> float:
+        """How long is waited; for no longer than the most, whatever is asked (as Ditto's sessions do). Raises TimeoutInvalid."""
+        return min(headers.timeout(self.headers.get("timeout"), usual, inf), most)
 
     def check(self, sender: Sender, labels: tuple[str, ...], *, query: bool) -> None:
         """Raise AnswerNotWanted, HeaderInvalid for wishes that a sender cannot have together; after that it is under way."""
@@ -261,6 +277,13 @@ class _Asked:
         """A reply with a value."""
         command = Command(verb="retrieve", id="", subjects=(), headers=dict(self.headers), topic=self.about)
         return protocol.response_envelope(command, Response(status=200, value=value))
+
+
+def _check_merge(command: Command) -> None:
+    """Raise MediaTypeUnsupported where a session does not say that a merge is one (seen on Ditto 3.9.6); devices need not."""
+    given = command.headers.get("content-type", "")
+    if given.partition(";")[0].strip().lower() != MERGE_PATCH:
+        raise MediaTypeUnsupported(given=given or "(none)", method="merge", accepted=MERGE_PATCH)
 
 
 def _readable(given: Envelope) -> Mapping[str, str]:
