@@ -178,7 +178,7 @@ async def test_the_subject_stays_as_it_stands_in_the_url(device: Device, ditto: 
         ("POST", "/inbox", 404, "gateway:path.notfound"),
         ("POST", "/outbox/claim", 404, "gateway:path.notfound"),
         ("POST", "/features/f/inbox/claim", 404, "gateway:path.notfound"),
-        ("GET", "/inbox/messages/ask", 405, "gateway:method.notallowed"),
+        ("GET", "/inbox/messages/ask", 406, "gateway:stream.only"),
         ("POST", "/inbox/messages/ask?timeout=61", 400, "timeout.invalid"),
         ("POST", "/inbox/messages/ask?timeout=-1", 400, "timeout.invalid"),
         ("POST", "/inbox/claim?timeout=601", 400, "timeout.invalid"),

@@ -42,6 +42,24 @@ async def test_messages_are_told_with_their_subjects_and_payloads(tmp_path):
             assert await changes.value() == {"thingId": "demo:T01", "attributes": {"a": 1}}
 
 
+async def test_a_subject_is_listened_to_as_it_is_written_when_it_is_sent_to(tmp_path):
+    async with served(tmp_path) as server, server.client() as client:
+        await client.put(THING, json={})
+        async with reading(client, f"{THING}/inbox/messages/ask%20me") as asked:
+            await _send(client, "/inbox/messages/ask%20me", b"now", "text/plain")
+            found = await asked.next()
+            assert found is not None
+            assert found.data == "now"
+
+
+async def test_messages_are_nothing_but_a_stream(tmp_path):
+    async with served(tmp_path) as server, server.client() as client:
+        await client.put(THING, json={})
+        for path in ("/inbox/messages", "/features/f/outbox/messages", "/inbox/messages/ask"):
+            answer = await client.get(f"{THING}{path}")
+            assert (answer.status_code, answer.json()["error"]) == (406, "gateway:stream.only")
+
+
 async def test_messages_are_told_to_those_who_may_read_them(tmp_path):
     async with served(tmp_path) as server, server.client() as client, server.client("eve") as eve:
         await client.put(THING, json={})

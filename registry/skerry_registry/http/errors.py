@@ -64,6 +64,15 @@ class NotProvided(SkerryError):
     description = "The request was understood and nothing was done."
 
 
+class StreamOnly(SkerryError):
+    """A GET of messages, which are only told as they are sent."""
+
+    code = "gateway:stream.only"
+    status = 406
+    message = "Nothing is kept at {path}: messages are told while they are sent."
+    description = "Send `Accept: text/event-stream` to follow them, or POST to send one."
+
+
 class MediaTypeUnsupported(SkerryError):
     """A body of a type that the method does not take."""
 

@@ -35,6 +35,7 @@ EMPTY = {204, 205, 304}
 SANDBOX: Header = (b"content-security-policy", b"sandbox; default-src 'none'")
 """What a device answers is shown by no browser as a page of this server."""
 _GOOD = range(200, 300)
+_BOX = re.compile(rb"(/features/[^/]+)?/(inbox|outbox)/messages/?")
 _CLAIM = re.compile(rb"/inbox/claim/?")
 _MESSAGE = re.compile(rb"(/features/[^/]+)?/(inbox|outbox)/messages/(.*)", re.DOTALL)
 _MEDIA = re.compile(r"[!-~]+/[!-~]+[ -~]*")
@@ -145,6 +146,15 @@ def path_in(below: bytes) -> Path | None:
         return None
     feature = pointer.from_url(found[1])[1] if found[1] is not None else None
     return live.message_path(found[2].decode(), found[3].decode("latin-1"), feature)
+
+
+def box_in(below: bytes) -> Path | None:
+    """The path of all messages to the inbox, or from the outbox, that a URL names; None where it names none."""
+    found = _BOX.fullmatch(below)
+    if found is None:
+        return None
+    feature = ("features", pointer.from_url(found[1])[1]) if found[1] is not None else ()
+    return (*feature, found[2].decode(), "messages")
 
 
 def _sender(request: Request) -> Sender:

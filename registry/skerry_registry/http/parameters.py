@@ -173,6 +173,7 @@ STATUSES: dict[int, str] = {
     403: "The policy does not let you; where you may read it, why says what decided and what is missing.",
     404: "Not there, or not visible to you.",
     405: "Not possible there.",
+    406: "Only as a stream of events: send Accept: text/event-stream.",
     408: "Not done in time.",
     409: "Something else refers to it.",
     410: "What comes after that number is no longer kept, or was never there: start over from what is there now.",

@@ -11,7 +11,7 @@ from skerry_registry.http.operation_routes import OPERATION_ROUTES
 from skerry_registry.http.policy_routes import POLICY_ROUTES
 from skerry_registry.http.route import Route
 from skerry_registry.http.search_routes import SEARCH_ROUTES
-from skerry_registry.http.sse_routes import ALL_THINGS, BELOW
+from skerry_registry.http.sse_routes import ALL_THINGS, BELOW, STREAM_ROUTES
 
 READS = (
     "fields",
@@ -169,6 +169,7 @@ ROUTES: tuple[Route, ...] = (
     *_four(FEATURE + "/desiredProperties", "all desired properties of a feature", "Attributes", "Features"),
     *_four(FEATURE + "/desiredProperties/{propertyPath}", "a desired property, at any depth", "Json", "Features"),
     *MESSAGE_ROUTES,
+    *STREAM_ROUTES,
     *POLICY_ROUTES,
     *SEARCH_ROUTES,
     Route(

@@ -1,8 +1,10 @@
-"""The words of the description that are about server-sent events."""
+"""The rows of the table of routes that are only streams, and the words of the description that are about server-sent events."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from skerry_registry.http.route import Route
 
 _TEXT = {"type": "string"}
 
@@ -40,3 +42,29 @@ ALL_THINGS = ("extraFields", "Last-Event-ID")
 """What the stream of all things takes beside what the list takes."""
 BELOW = ("streamFilter", "extraFields", "Last-Event-ID", *(name for name in STREAM_PARAMETERS if "historical" in name))
 """What the stream of a thing, or of a part of one, takes."""
+
+
+def _messages(path: str, what: str) -> Route:
+    return Route(
+        method="GET",
+        path=path,
+        summary=f"Follow {what} as server-sent events",
+        tag="Messages",
+        parameters=("namespaces", "correlation-id"),
+        errors=(400, 401, 406),
+        stream=True,
+    )
+
+
+_THING = "/api/2/things/{thingId}"
+_FEATURE = _THING + "/features/{featureId}"
+STREAM_ROUTES = (
+    _messages(_THING + "/inbox/messages", "messages to a thing"),
+    _messages(_THING + "/outbox/messages", "messages from a thing"),
+    _messages(_FEATURE + "/inbox/messages", "messages to a feature"),
+    _messages(_FEATURE + "/outbox/messages", "messages from a feature"),
+    _messages(_THING + "/inbox/messages/{subjectPath}", "messages with a subject to a thing"),
+    _messages(_THING + "/outbox/messages/{subjectPath}", "messages with a subject from a thing"),
+    _messages(_FEATURE + "/inbox/messages/{subjectPath}", "messages with a subject to a feature"),
+    _messages(_FEATURE + "/outbox/messages/{subjectPath}", "messages with a subject from a feature"),
+)

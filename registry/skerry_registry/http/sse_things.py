@@ -12,11 +12,12 @@ from skerry.ids import check_thing_id
 from skerry.live import payload_of, subject_of
 from skerry.values import JsonFormatInvalid
 from skerry_registry.http.errors import RouteNotFound
+from skerry_registry.http.messages import box_in, path_in
 from skerry_registry.http.search import namespaces_of
 from skerry_registry.http.spots import segments
 from skerry_registry.http.sse import Heart, Stream, event, place
 from skerry_registry.http.sse_views import View, check, selector_of
-from skerry_registry.http.things import PREFIX, thing_id_in
+from skerry_registry.http.things import CLAIM, PREFIX, thing_id_in
 from skerry_registry.live import event_filter
 from skerry_registry.live.changes import Wanted
 from skerry_registry.live.channel import LiveWanted
@@ -72,10 +73,10 @@ class ThingEvents:
     async def serve(self, request: Request, send: Send) -> None:
         """Answer one request. Raises SkerryError before the answer has begun."""
         request.route = "sse"
-        thing_id, path = _spot(request.path)
+        thing_id, path, of_messages = _spot(request.path)
         stream = Stream(request, send, self._heart, holds=lambda: self._holds(request))
-        if thing_id and (place_ := _messages(path)) is not None:
-            await self._serve_messages(request, stream, thing_id, place_)
+        if of_messages:
+            await self._serve_messages(request, stream, thing_id, path)
             return
         selector = selector_of(request.query.get("fields")) if not path else None
         if path:
@@ -183,19 +184,18 @@ class ThingEvents:
             leave()
 
 
-def _spot(raw: bytes) -> tuple[str, Path]:
-    """The thing that a raw path names (none: all of them), and the path within. Raises RouteNotFound, ThingIdInvalid, PointerInvalid."""
+def _spot(raw: bytes) -> tuple[str, Path, bool]:
+    """The thing that a raw path names (none: all of them), the path within, and whether that is of messages.
+
+    Raises RouteNotFound, ThingIdInvalid, PointerInvalid, SubjectInvalid.
+    """
     parts = segments(raw, PREFIX)
     if not parts:
-        return "", ()
+        return "", (), False
     thing_id = thing_id_in(parts[0])
-    return thing_id, pointer.from_url(raw[len(PREFIX) + 1 + len(parts[0]) :])
-
-
-def _messages(path: Path) -> Path | None:
-    """The path, where it is of messages: `[features/F/](inbox|outbox)/messages[/subject]`."""
-    box = path[2:] if path[:1] == ("features",) else path
-    return path if box[:1] in {("inbox",), ("outbox",)} and box[1:2] == ("messages",) else None
+    below = raw[len(PREFIX) + 1 + len(parts[0]) :]
+    box = box_in(below) or (None if below.rstrip(b"/") == CLAIM else path_in(below))
+    return thing_id, box or pointer.from_url(below), box is not None
 
 
 def _namespaces(request: Request) -> frozenset[str]:

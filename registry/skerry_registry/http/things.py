@@ -12,9 +12,9 @@ from skerry.ids import ThingIdInvalid, check_thing_id
 from skerry.signals import Command, Json, NewId, Verb
 from skerry_registry.http import listing
 from skerry_registry.http.answer import Answer
-from skerry_registry.http.errors import NotProvided, RouteNotFound, ThingNotCreatableLive
+from skerry_registry.http.errors import NotProvided, RouteNotFound, StreamOnly, ThingNotCreatableLive
 from skerry_registry.http.exchange import Exchange
-from skerry_registry.http.messages import Messages, path_in
+from skerry_registry.http.messages import Messages, box_in, path_in
 from skerry_registry.http.request import Request
 from skerry_registry.http.search import Searching
 from skerry_registry.http.spots import Spot, Spots, id_in, segments
@@ -33,6 +33,7 @@ VERBS: dict[str, Verb] = {
 SELECTABLE = {"thing", "attributes", "features", "feature", "properties", "desiredProperties"}
 """The routes whose reads heed `fields`."""
 COLLECTION = ("GET", "POST")
+CLAIM = b"/inbox/claim"
 ANY = ("GET", "PUT", "PATCH", "DELETE")
 KEPT = ("GET", "PUT", "PATCH")
 
@@ -78,7 +79,7 @@ class Things:
         if spot.route == "access":
             return await self._access(request, spot.id)
         if spot.route == "message":
-            return await self._messages.message(request, spot.id, spot.path)
+            return await self._message(request, spot)
         value: Json = UNSET
         if method == "GET":
             if "fields" in request.query and spot.route in SELECTABLE:
@@ -105,6 +106,13 @@ class Things:
         if "ids" in request.query:
             return await self._exchange.in_time(request, lambda: listing.named(self._exchange.door, request))
         return await self._exchange.in_time(request, lambda: listing.visible(self._searching, request))
+
+    async def _message(self, request: Request, spot: Spot) -> Answer:
+        if request.method == "GET":
+            raise StreamOnly(path=request.path.decode("latin-1"))
+        if not spot.path:
+            raise RouteNotFound(path=request.path.decode("latin-1"))
+        return await self._messages.message(request, spot.id, spot.path)
 
     async def _create(self, request: Request) -> Answer:
         """A thing with an id of our making."""
@@ -138,7 +146,9 @@ def spot_of(raw: bytes) -> Spot:
     below = raw[len(PREFIX) + 1 + len(parts[0]) :]
     path = path_in(below)
     if path is not None:
-        return Spot(thing_id, path, ("POST",), "message")
+        return Spot(thing_id, path, ("POST",) if below.rstrip(b"/") == CLAIM else COLLECTION, "message")
+    if box_in(below) is not None:
+        return Spot(thing_id, (), COLLECTION, "message")
     route, methods = _route_of(parts[1:], raw)
     return Spot(thing_id, pointer.from_url(below), methods, route)
 

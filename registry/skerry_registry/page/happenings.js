@@ -5,17 +5,20 @@ import { segments } from "./turbines.js";
 
 const KEPT = 50;
 const SHOWN = 12;
-const LONGEST = 80;
+const LONGEST = 110;
 const WORDS = { created: "created", modified: "changed", merged: "changed", migrated: "migrated", deleted: "deleted" };
 const PATCHES = new Set(["merged", "migrated"]);
 const isValue = ([first, , third]) => first === "features" && third === "properties";
+
+/** A value in few words; numbers to three places. */
+const plain = (value) => JSON.stringify(typeof value === "number" ? Math.round(value * 1000) / 1000 : value);
 
 /** Which value was told of, as `path: value`; objects are told by their leaves. */
 function leaves(path, value, found = []) {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) {
     for (const [key, part] of Object.entries(value)) leaves([...path, key], part, found);
   } else {
-    found.push(`${path.join("/")} ${typeof value === "string" ? value : JSON.stringify(value)}`);
+    found.push(`${path.join("/")} ${typeof value === "string" ? value : plain(value)}`);
   }
   return found;
 }
@@ -26,7 +29,7 @@ function about(path, value, action) {
   const name = isValue(path) ? [feature, ...path.slice(3)] : path;
   if (!path.length) return PATCHES.has(action) ? leaves([], value).slice(0, 3).join(", ") : "";
   if (action === "deleted" || value === null || value === undefined) return name.join("/");
-  const inner = typeof value === "object" ? leaves([], value).slice(0, 4).join(", ") : JSON.stringify(value);
+  const inner = typeof value === "object" ? leaves([], value).slice(0, 4).join(", ") : plain(value);
   return `${name.join("/")}: ${inner}`;
 }
 
