@@ -238,6 +238,9 @@ async def test_a_change_and_what_others_say_of_it_are_told_in_the_order_asked_fo
         ("search-persisted", 204),
     ]
     assert found.acks["twin-persisted"].headers["etag"]
+    assert shown(found.acks)["twin-persisted"]["headers"]["entity-revision"] == 2
+    strange = Ack(id=T1, label="h:one", status=200, headers={"entity-revision": "two"})
+    assert shown({"h:one": strange})["h:one"]["headers"] == {"entity-revision": "two"}
     assert not found.plain
     assert combined(found.acks) == 200
 

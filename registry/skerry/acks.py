@@ -39,5 +39,7 @@ def _entry(ack: Ack) -> dict[str, Json]:
     entry: dict[str, Json] = {"status": ack.status}
     if ack.value is not UNSET:
         entry["payload"] = ack.value
-    entry["headers"] = headers_shown(ack.headers)
+    headers = entry["headers"] = headers_shown(ack.headers)
+    if ack.label == PERSISTED and "entity-revision" in headers:
+        headers["entity-revision"] = int(headers["entity-revision"])
     return entry

@@ -63,6 +63,8 @@ async def gather(handling: Awaitable[Response], command: Command, wish: Wish, ac
 
 def _persisted(command: Command, response: Response, told: dict[str, str]) -> Ack:
     headers = told | response.headers
+    if command.subjects:
+        headers["ditto-originator"] = command.subjects[0]
     if response.etag is not None:
         headers["etag"] = response.etag
     if response.revision is not None:
