@@ -84,7 +84,8 @@ def create_http(
 
     `history` answers below /api/2/timeseries, `audit` /api/2/audit; `refused` is told of logins and operations that were; `inside` is what operators see; `streams` is what happens now; `page_folder` holds the page at `/`.
     """
-    measures = Measures(gauges)
+    heart = Heart()
+    measures = Measures([*gauges, Gauge("sse_streams", "Streams of server-sent events that are open.", heart.streams)])
     largest = max(settings.thing_max_bytes, settings.policy_max_bytes)
     reasons = Reasons(door)
     exchange = Exchange(door, max_bytes=largest, reasons=reasons, acks=streams.acks)
@@ -99,7 +100,7 @@ def create_http(
     }
     policies = Policies(exchange, new_id, questions, integration_subject=settings.token_integration_subject)
     mount = partial(_mount, refused=refused)
-    heart, holds = Heart(), partial(still_holds, identities)
+    holds = partial(still_holds, identities)
     events = ThingEvents(door, streams, Persisted(door), holds, heart)
     results = SearchEvents(exchange, searching, holds, heart, per_second=settings.sse_search_results_per_second)
     mounts = [mount("/api/2/things", things.answer, stream=events.serve), mount("/api/2/policies", policies.answer)]

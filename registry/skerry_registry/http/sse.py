@@ -84,8 +84,7 @@ class Heart:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def count(self) -> int:
+    def streams(self) -> int:
         """How many streams there are."""
         return self._count
 
