@@ -89,7 +89,7 @@ async def serving(folder: Path | None = None, take: Any = None, **options: Any) 
         yield broker
 
 
-async def until(ready: Callable[[], bool], what: str, seconds: float = 10) -> None:
+async def until(ready: Callable[[], bool], what: str, seconds: float = 20) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + seconds
     while not ready():
@@ -123,7 +123,7 @@ class Dialog:
         """Say it."""
         self.writer.write(b"".join(encode(packet, self.version) for packet in packets))
 
-    async def receive(self, seconds: float = 5) -> Packet | None:
+    async def receive(self, seconds: float = 20) -> Packet | None:
         """The next packet; None at the end of the connection."""
         async with asyncio.timeout(seconds):
             while not self._found:
@@ -137,7 +137,7 @@ class Dialog:
                 assert self._decoder.violation is None
         return self._found.pop(0)
 
-    async def expect(self, kind: type[Kind], seconds: float = 5) -> Kind:
+    async def expect(self, kind: type[Kind], seconds: float = 20) -> Kind:
         """The next packet, which is of this kind."""
         packet = await self.receive(seconds)
         assert isinstance(packet, kind), f"wanted {kind.__name__}, got {packet}"

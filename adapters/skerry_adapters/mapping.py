@@ -27,7 +27,7 @@ from skerry_adapters.sources import PLACEHOLDER, Source, TimeFormat
 Inbounder: TypeAlias = Callable[[Inbound, Micros], "Command | Aside"]
 
 DEEPEST = 64
-_CHANGES = frozenset({"create", "modify", "merge", "delete"})
+_CHANGES = frozenset({"create", "modify", "merge", "delete", "migrate"})
 _KNOWN = 50_000
 _SHORT_TOPIC = 512
 _DESIRED = re.compile(r"ditto/([^/]+)/([^/]+)/desired")

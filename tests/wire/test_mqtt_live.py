@@ -212,3 +212,20 @@ async def test_who_may_only_listen_may_answer_and_ask_but_not_change(tmp_path: P
         assert await say(other, envelope("twin/commands/retrieve", "/")) == NO
         for dialog in (device, other):
             await dialog.close()
+
+
+async def test_a_migration_is_a_change_and_checks_and_bulk_retrieval_are_answered(tmp_path: Path) -> None:
+    async with farm(tmp_path) as server:
+        await one_thing(server, device=ALL)
+        device = await server.connect("device")
+        await device.subscribe("device/x/T1/replies")
+        payload = {"thingDefinitionUrl": "https://example.org/tm.jsonld", "migrationPayload": {"attributes": {"a": 1}}}
+        await say(device, envelope("twin/commands/migrate", "/", payload))
+        reply = (await heard(device))[1]
+        assert (await server.read("x:T1", "attributes"), reply["status"]) == ({"a": 1}, 200)
+        bulk = envelope(
+            "twin/commands/retrieve", "/", {"thingIds": ["x:T1", "x:none"]}, topic="_/_/things/twin/commands/retrieve"
+        )
+        await say(device, bulk)
+        assert [thing["thingId"] for thing in (await heard(device))[1]["value"]] == ["x:T1"]
+        await device.close()

@@ -33,6 +33,8 @@ LAST = "desired"
 PAGE = 500
 ABREAST = 100
 """How many things are looked at, or retained, before others have their turn."""
+PAUSE_SECONDS = 0.05
+"""Where much is touched, one look at a thing serves for the changes of this time."""
 RETRY_SECONDS = 1.0
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -116,6 +118,8 @@ class Desired:
                     for thing_id in touched[start : start + ABREAST]:
                         await self._look(thing_id)
                     await asyncio.sleep(0)
+                if len(touched) > ABREAST:
+                    await asyncio.sleep(PAUSE_SECONDS)
         finally:
             for task in tasks:
                 task.cancel()
