@@ -6,6 +6,8 @@ import asyncio
 import itertools
 from contextlib import asynccontextmanager
 
+from msgspec import UNSET
+
 from listening import Listener
 from registry_door import ANNE, BOB, T1, SlowStore, delete, entry, merge, put, put_policy, serving, telemetry
 from skerry import fields
@@ -120,17 +122,20 @@ async def test_a_key_pattern_that_deletes_is_told_as_the_readable_keys_that_it_m
         assert bob.changes == [("merged", "/attributes", {"x1": None})]
 
 
-async def test_metadata_of_what_is_hidden_is_not_told():
+async def test_metadata_are_an_extra_field_and_those_of_what_is_hidden_are_not_told():
     async with told() as (registry, changes):
         anne, bob = Listener(), Listener()
-        changes.subscribe(Wanted(subjects=ANNE), anne.take)
-        changes.subscribe(Wanted(subjects=BOB), bob.take)
+        changes.subscribe(wanted(extra="_metadata"), anne.take)
+        changes.subscribe(wanted(subjects=BOB, extra="_metadata"), bob.take)
         await make(registry, "/attributes/a", "/_metadata", value={"attributes": {"a": 1, "b": 2}})
         anne.told, bob.told = [], []
         by = {"put-metadata": '[{"key": "*/by", "value": "anne"}]'}
         await registry.handle(put({"a": 3, "b": 3}, "attributes", headers=by))
-        assert anne.envelopes[0]["metadata"] == {"attributes": {"a": {"by": "anne"}, "b": {"by": "anne"}}}
-        assert bob.envelopes[0]["metadata"] == {"attributes": {"a": {"by": "anne"}}}
+        both = {"a": {"by": "anne"}, "b": {"by": "anne"}}
+        assert anne.envelopes[0]["extra"] == {"_metadata": {"attributes": both}}
+        assert bob.envelopes[0]["extra"] == {"_metadata": {"attributes": {"a": {"by": "anne"}}}}
+        assert all("metadata" not in one.envelopes[0] for one in (anne, bob))
+        assert bob.told[0].event.metadata is UNSET
 
 
 async def test_a_session_is_not_told_what_it_has_caused_itself():

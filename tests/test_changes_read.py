@@ -223,7 +223,7 @@ def command(step: tuple[str, tuple[str, ...], Any]):
         patch: Any = value
         for segment in reversed(path):
             patch = {segment: patch}
-        return merge(patch)
+        return merge({"policyId": "demo:p", **patch})
     if how == "whole":
         return put(
             {"policyId": "demo:p", "attributes": {"a": value, "b": 1}, "features": {"f": {"properties": {"x": 1}}}}

@@ -67,6 +67,7 @@ class Told:
         """The envelope of the Ditto Protocol, a new one each time. `labels`: of those, the ones that are asked for are told."""
         event = self.event
         envelope = event_envelope(event)
+        envelope.pop("metadata", None)  # as Ditto 3.9.6: who wants it asks for the extra field _metadata
         told = envelope["headers"]
         told[NUMBER] = event.number
         told["response-required"] = False
@@ -105,21 +106,9 @@ def seen(event: Event, permits: Permits) -> Event | None:
             return None
         if not path and isinstance(shown, dict) and "thingId" in value:
             shown = {"thingId": value["thingId"], **shown}
-    tree = event.metadata
-    if shown is value and tree is UNSET:
+    if shown is value and event.metadata is UNSET:
         return event
-    return structs.replace(event, value=shown, metadata=_metadata_seen(tree, permits))
-
-
-def _metadata_seen(tree: Json | UnsetType, permits: Permits) -> Json | UnsetType:
-    """What is said of values that may be read."""
-    if tree is UNSET or tree is None:
-        return tree
-    for path in ((), ("_metadata",)):  # what is said of a value is as secret as the value
-        tree = permits.view(path, tree)
-        if tree is UNSET:
-            return UNSET
-    return tree
+    return structs.replace(event, value=shown, metadata=UNSET)
 
 
 def extra_of(event: Event, held: Held, permits: Permits, selector: Selector) -> Json | UnsetType:
