@@ -67,6 +67,10 @@ class AdaptableIllegal(SkerryError):
     description = "An envelope is an object with topic, path and, as the case may be, headers and value."
 
 
+class Headers(dict[str, str]):
+    """Headers of an envelope that were read and found good, so that nobody need do it again."""
+
+
 class Ack(Struct, frozen=True, kw_only=True):
     """An acknowledgement; without a label, many of them as one. `channel`: of what is acknowledged."""
 
@@ -117,10 +121,12 @@ def headers_from(given: Json) -> dict[str, str]:
     Raises JsonInvalid, HeaderInvalid, HeadersTooLarge.
     """
     if given is None:
-        return {}
+        return Headers()
+    if isinstance(given, Headers):
+        return given
     if not isinstance(given, dict):
         raise JsonInvalid(at="/headers", problem=f"they are an object, not {name(given)}")
-    found: dict[str, str] = {}
+    found = Headers()
     for title, value in given.items():
         lower = title.lower()
         if value is None or lower in _TRANSPORT or lower.startswith("ditto-"):

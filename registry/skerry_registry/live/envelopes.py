@@ -117,9 +117,9 @@ class Envelopes:
                 sender.reach.check_command(command)
             if command.verb == "retrieve" and commands.is_smart(command):
                 return await self._choose(asked, command, sender)
-            if not (wish.timeout and (wish.answer or wish.labels)):
-                await self._registry.handle(command)
-                return None
+            if not wish.labels:
+                response = await _in_time(self._registry.handle(command), wish.timeout or TIMEOUT)
+                return protocol.response_envelope(command, response) if wish.answer and wish.timeout else None
             gathered = await gather(self._registry.handle(command), command, wish, self._streams.acks)
         except ThingConflict as error:
             raise await self._named(command, error) from error
@@ -228,18 +228,19 @@ class _Asked:
         """Take it apart. Raises what is wrong with it."""
         members = protocol.members_of(envelope)
         given = members.get("headers")
-        if isinstance(given, dict):
-            self.headers = _readable(given)
-            given = {**defaults, **given}
-        elif given is None:
-            given = dict(defaults)
-        self.members = {**members, "headers": given}
         text = members.get("topic")
         self.about = text if isinstance(text, str) else None
-        found = protocol.headers_from(given)
+        try:
+            found = protocol.headers_from(
+                {**defaults, **given} if isinstance(given, dict) else (dict(defaults) if given is None else given)
+            )
+        except SkerryError:
+            self.headers = _readable(given)
+            raise
         if "correlation-id" not in found:
-            given["correlation-id"] = found["correlation-id"] = new_id()
+            found["correlation-id"] = new_id()
         self.headers = found
+        self.members = {**members, "headers": found}
         self.topic = topics.parse(protocol.text_of(members, "topic"))
 
     @property
@@ -286,8 +287,10 @@ def _check_merge(command: Command) -> None:
         raise MediaTypeUnsupported(given=given or "(none)", method="merge", accepted=MERGE_PATCH)
 
 
-def _readable(given: Envelope) -> Mapping[str, str]:
+def _readable(given: Json) -> Mapping[str, str]:
     """What an error may repeat of headers that are wrong."""
+    if not isinstance(given, dict):
+        return {}
     found = next((value for title, value in given.items() if title.lower() == "correlation-id"), None)
     return {"correlation-id": found} if isinstance(found, str) and found else {}
 
