@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec import UNSET
 
 from registry_door import ANNE, T1, serving
-from skerry.acks import combined, shown, statuses
+from skerry.acks import WEAK, combined, shown, statuses
 from skerry.headers import AckLabelInvalid, HeaderInvalid
 from skerry.protocol import Ack, ack_from
 from skerry.signals import Command, Response
@@ -190,6 +193,54 @@ async def test_two_who_ask_under_one_correlation_id_get_one_each():
         acks.give(ack("h:one", 201), of("ws a"))
         acks.give(ack("h:one", 202), of("ws a"))
         assert [(await one.gather(LONG))["h:one"].status for one in (first, second)] == [201, 202]
+
+
+SESSIONS = st.sampled_from(["ws a", "ws b", "ws c"])
+LABELS = st.sampled_from(["h:one", "h:two", "h:three"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("declare"), SESSIONS, LABELS),
+        st.tuples(st.just("withdraw"), SESSIONS, st.none()),
+        st.tuples(st.just("give"), SESSIONS, LABELS),
+        st.tuples(st.just("reach"), st.frozensets(SESSIONS), st.none()),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(asked=st.lists(LABELS, unique=True, min_size=1), steps=STEPS, origin=st.one_of(SESSIONS, st.just("http")))
+def test_whatever_happens_each_label_is_told_once_and_as_the_plainest_account_has_it(asked, steps, origin):
+    acks = Acks()
+    owners: dict[str, str] = {}
+    expected: dict[str, int | str] = {}
+    reached = False
+    with acks.expecting(T1, "c1", asked, origin=origin) as waiting:
+        for number, (step, who, label) in enumerate(steps):
+            if step == "declare":
+                taken = owners.get(label, who) != who
+                with pytest.raises(AckLabelsTaken) if taken else nullcontext():
+                    acks.declare(who, (label,))
+                owners.setdefault(label, who)
+            elif step == "withdraw":
+                acks.withdraw(who)
+                owners = {label: owner for label, owner in owners.items() if owner != who}
+            elif step == "give":
+                mine = owners.get(label) == who
+                with nullcontext() if mine else pytest.raises(AckLabelNotDeclared):
+                    acks.give(ack(label, 200 + number), of(who))
+                if mine and label in asked:
+                    expected.setdefault(label, 200 + number)
+            else:
+                acks.reached(T1, ASKED, who)
+                for wanted in asked if not reached else ():
+                    if wanted in owners and owners[wanted] not in {*who, origin}:
+                        expected.setdefault(wanted, "weak")
+                reached = True
+        found = {label: "weak" if WEAK in came.headers else came.status for label, came in waiting.given.items()}
+        assert found == expected
+        assert set(waiting.pending) == set(asked) - set(expected)
+    assert not acks.awaited
 
 
 async def test_an_announcement_is_acknowledged_by_its_correlation_id():
