@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CONTEXT = "_context"
 HIDDEN = ("_namespace", "_revision", "_created", "_modified")
-"""What is shown of a thing only where it is named, and every change tells."""
+"""What is shown of a thing only where it is named, and changes tell (`_created` only one of the whole thing, as in Ditto)."""
 SELECTABLE = frozenset(
     {"thingId", "policyId", "definition", "attributes", "features", "_metadata", "_policy", CONTEXT, *HIDDEN}
 )
@@ -133,8 +133,8 @@ def _hidden(told: Told, name: str) -> Json | UnsetType:
         return times.write(told.event.timestamp)
     if name == "_namespace":
         return told.event.id.partition(":")[0]
-    created = told.held.created
-    return times.write(created) if 0 < created <= told.event.timestamp else UNSET
+    whole = not told.event.path and told.event.action in {"created", "modified"}
+    return times.write(told.held.created) if whole and told.held.created else UNSET
 
 
 def _context(told: Told) -> dict[str, Any]:
