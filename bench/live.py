@@ -20,7 +20,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from measure import cpu, free_port, memory, percentiles, server
+from measure import cpu, free_port, memory, mosquitto, percentiles, server
 
 LOGIN = {"Authorization": "Basic " + base64.b64encode(b"ditto:ditto").decode(), "Content-Type": "application/json"}
 OWNER = "nginx:ditto"
@@ -207,11 +207,16 @@ def messages(port: int, pid: int, seconds: float) -> None:
     print(f"  yardstick: the same client GETs {base['count'] / seconds:,.0f} things/s  {percentiles(base['taken'])}")
 
 
-def through(port: int, mqtt: int, pid: int, seconds: float) -> None:
+def through(port: int, mqtt: int, pid: int, seconds: float, folder: Path) -> None:
     """From MQTT publish to WebSocket event."""
     used, total, taken, frames = streamed(port, mqtt, pid, 2_000, 1, seconds)
     print("from MQTT publish to WebSocket event at 2,000 messages/s (bound: p50 15 ms, p99 60 ms)")
     print(f"  {frames:,} of {total:,} came: {percentiles(taken)}   server CPU {used / total * 1e6:.0f} us per message")
+    with mosquitto(folder) as (broker, _), client("listener", broker, total) as other:
+        other.ready()
+        with client("publisher", broker, 2_000, seconds, THINGS) as source:
+            source.result()
+            print(f"  yardstick: another MQTT client gets them from Mosquitto {percentiles(other.result())}")
 
 
 def main() -> None:
@@ -240,7 +245,8 @@ def main() -> None:
                 elif part == "messages":
                     messages(port, process.pid, options.seconds)
                 else:
-                    through(port, mqtt, process.pid, options.seconds)
+                    through(port, mqtt, process.pid, options.seconds, folder)
+                print(f"  memory of the server at the end (Pss): {memory(process.pid):,.0f} MB")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import uvloop
 
-from measure import LeanClient, publish_packet
+from measure import LeanClient, packet, publish_packet, text
 
 SENT = b'"sent":'
 
@@ -233,6 +233,23 @@ def publisher(port: int, rate: float, seconds: float, things: int) -> None:
     client.close()
 
 
+def listener(port: int, count: int) -> None:
+    """The yardstick of MQTT: as many messages as told, as another MQTT client gets them from the broker."""
+    client = LeanClient(port, "bench-listener")
+    client.socket.sendall(packet(0x82, (1).to_bytes(2) + text("telemetry/#") + b"\x00"))
+    client.socket.recv(5)
+    print("ready", flush=True)
+    taken: list[float] = []
+    rest = b""
+    while len(taken) < count:
+        rest += client.socket.recv(65_536)
+        now = time.monotonic_ns()
+        while (place := rest.find(SENT)) >= 0 and (end := rest.find(b"}", place)) >= 0:
+            taken.append((now - int(rest[place + len(SENT) : end])) / 1e6)
+            rest = rest[end + 1 :]
+    print(json.dumps(taken), flush=True)
+
+
 async def bare(port: int, count: int, rate: float, seconds: float) -> None:
     """The yardstick of fan-out: a loop that writes ready-made frames of an event's size to so many sockets, and knows nothing."""
     transports: list[Any] = []
@@ -276,7 +293,7 @@ if __name__ == "__main__":
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     role, arguments = sys.argv[1], json.loads(sys.argv[2])
-    if role == "publisher":
-        publisher(*arguments)
+    if role in {"publisher", "listener"}:
+        (publisher if role == "publisher" else listener)(*arguments)
     else:
         uvloop.run(ROLES[role](*arguments))
