@@ -126,3 +126,29 @@ async def test_many_at_a_time_get_their_own(tmp_path: Path):
         )
         assert {answer.status_code for answer in answers} == {200}
         assert not server.streams.acks.awaited
+
+
+async def test_who_still_catches_up_is_waited_for(tmp_path: Path):
+    async with watched(tmp_path) as (server, client):
+        acks, changes = server.streams.acks, server.streams.changes
+        acks.declare("ws a", ("h:one",))
+        sender = Sender(subjects=DITTO, origin="ws a")
+        crowded, eased = asyncio.Event(), asyncio.Event()
+
+        def take(told: Told) -> None:
+            if acks.shown("ws a", told.event.headers):
+                headers = {"correlation-id": told.event.headers["correlation-id"]}
+                acks.give(Ack(id=told.event.id, label="h:one", status=201, headers=headers), sender)
+
+        async def room() -> None:
+            crowded.set()
+            await eased.wait()
+
+        resuming = asyncio.create_task(changes.resume(Wanted(subjects=DITTO), 1, take, room, session="ws a"))
+        await crowded.wait()
+        asking = asyncio.create_task(client.put(f"{PATH}/attributes/a?requested-acks=h:one&{PATIENT}", json=1))
+        told = changes.subscribe(Wanted(subjects=DITTO), lambda _: eased.set())
+        answer = await asking
+        assert answer.status_code == 201, answer.text
+        (await resuming)()
+        told()

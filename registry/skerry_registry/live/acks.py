@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -142,6 +143,7 @@ class Acks:
         """`announcements` are acknowledged too."""
         self._announcements = announcements
         self._owners: dict[str, str] = {}
+        self._behind: Counter[str] = Counter()
         self._waiting: dict[Key, list[Waiting]] = {}
 
     @property
@@ -228,8 +230,19 @@ class Acks:
         """
         for waiting in self._waiting.get((id, headers.get("correlation-id", "")), ()):
             if not waiting.reached:
-                waiting.reach(sessions, self._owners)
+                waiting.reach({*sessions, *self._behind} if self._behind else sessions, self._owners)
                 return
+
+    @contextmanager
+    def behind(self, session: str) -> Iterator[None]:
+        """A session is told what it has missed: inside the block it may yet be told of what happens, so nothing is given for it."""
+        self._behind[session] += 1
+        try:
+            yield
+        finally:
+            self._behind[session] -= 1
+            if not self._behind[session]:
+                del self._behind[session]
 
     def settled(self, commit: Commit) -> None:
         """Note which of the commands that somebody waits for have made an event."""

@@ -78,16 +78,17 @@ class Changes:
         journal = self._registry.journal
         after = after or await journal.beginning()
         reader = Reader(wanted)
-        while after < journal.last:
-            events = await self._backlog.after(after)
-            for start in range(0, len(events), TOGETHER):
-                await room()
-                some = events[start : start + TOGETHER]
-                for told in await self._answers(reader, some):
-                    if not (session and told.event.by is not None and told.event.by.origin == session):
-                        take(told)
-                after = some[-1].number
-        return self._audiences.join(wanted, Member(take, session, after))
+        with self._acks.behind(session):
+            while after < journal.last:
+                events = await self._backlog.after(after)
+                for start in range(0, len(events), TOGETHER):
+                    await room()
+                    some = events[start : start + TOGETHER]
+                    for told in await self._answers(reader, some):
+                        if not (session and told.event.by is not None and told.event.by.origin == session):
+                            take(told)
+                    after = some[-1].number
+            return self._audiences.join(wanted, Member(take, session, after))
 
     async def read(self, wanted: Wanted, after: int, limit: int) -> tuple[list[Told], int]:
         """At most `limit` changes after that number (0: from the first that is kept), and from which number to go on.
