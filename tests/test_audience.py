@@ -15,6 +15,7 @@ from skerry.signals import Command
 from skerry_registry.live.acks import Acks
 from skerry_registry.live.audience import Reader
 from skerry_registry.live.changes import Changes, Wanted, guard_of
+from skerry_registry.live.views import at_its_end
 
 ANNE = ("nginx:anne",)
 PEOPLE = ["nginx:bob", "nginx:carol", "nginx:dora"]
@@ -77,7 +78,8 @@ async def test_what_is_kept_of_rights_never_differs_from_the_policies(steps):
         leaves: list[Any] = []
 
         def check(commit):
-            for one, (_, held, _) in zip(commit.events, commit.changes, strict=True):
+            for place, (one, (_, held, _)) in enumerate(zip(commit.events, commit.changes, strict=True)):
+                before = at_its_end(one, commit.ended.get(place))
                 guard = guard_of(one, held) if one.kind == "thing" else None
                 for wanted, _, texts in expected if guard is not None else ():
                     reader = Reader(wanted)
@@ -87,7 +89,7 @@ async def test_what_is_kept_of_rights_never_differs_from_the_policies(steps):
                         continue
                     if permits is None or not reader.concerns(one):
                         continue
-                    told = reader.question.answer(one, held, permits, one.timestamp)
+                    told = reader.question.answer(one, held, permits, before)
                     if told is not None:
                         texts.append(told.text)
 

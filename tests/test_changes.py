@@ -242,14 +242,18 @@ async def test_extra_fields_show_the_thing_as_it_is_after_the_change_and_no_more
             {"thingId": T1, "_revision": 1, "attributes": {"a": 1, "b": 2}, "features": {"f": units, "g": units}},
             {"thingId": T1, "_revision": 2, "attributes": {"a": 1, "b": 2}, "features": {"f": units}},
             {"thingId": T1, "_revision": 3, "attributes": {"a": 5, "b": 2}},
-            {"thingId": T1, "_revision": 4},
+            {"thingId": T1, "_revision": 4, "attributes": {"a": 5, "b": 2}},
         ]
         assert [one.get("extra") for one in bob.envelopes] == [
             {"thingId": T1, "_revision": 1, "attributes": {"a": 1}},
             {"thingId": T1, "_revision": 2, "attributes": {"a": 1}},
             {"thingId": T1, "_revision": 3, "attributes": {"a": 5}},
-            {"thingId": T1, "_revision": 4},
+            {"thingId": T1, "_revision": 4, "attributes": {"a": 5}},
         ]
+        again, _ = await changes.read(wanted(subjects=BOB, extra=extra), 0, 10)
+        assert again[-1].envelope() == bob.told[-1].envelope()
+        gone = wanted('and(eq(topic:action,"deleted"),eq(attributes/a,5))', extra="attributes/a")
+        assert [one.number for one in (await changes.read(gone, 0, 10))[0]] == [5]
 
 
 async def test_a_filter_sees_what_its_reader_sees():

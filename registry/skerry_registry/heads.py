@@ -46,18 +46,21 @@ class Entry:
 class Commit:
     """Events that go to the journal together, and what becomes of the entities when they are durable."""
 
-    __slots__ = ("changes", "done", "error", "events", "keys", "owner")
+    __slots__ = ("changes", "done", "ended", "error", "events", "keys", "owner")
 
     def __init__(self, owner: Run, done: asyncio.Future[None]) -> None:
         self.owner = owner
         self.events: list[Event] = []
         self.changes: list[tuple[Entry, Held, int]] = []
+        self.ended: dict[int, Held] = {}  # what was there before a deletion, by its place among the events
         self.keys: list[tuple[int, int] | int] = []  # deliveries that count as known once this is durable
         self.done = done
         self.error: Exception | None = None
 
     def add(self, entry: Entry, event: Event, after: Held) -> None:
         """Let the head move on."""
+        if after.document is None:
+            self.ended[len(self.events)] = entry.head
         self.events.append(event)
         self.changes.append((entry, after, entry.epoch))
         entry.head = after

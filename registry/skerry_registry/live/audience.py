@@ -63,15 +63,18 @@ class Question:
         predicate = "" if wanted.filter is None else write_rql(wanted.filter)
         self.key: Key = (wanted.path, predicate, b"" if wanted.extra is None else json.encode(wanted.extra))
 
-    def answer(self, event: Event, held: Held, permits: Permits, now: Micros) -> Told | None:
-        """What is told of a change to one with these rights; None where that is nothing."""
+    def answer(self, event: Event, held: Held, permits: Permits, before: Held | None = None) -> Told | None:
+        """What is told of a change to one with these rights; None where that is nothing.
+
+        `before`: of a thing's deletion, the thing `at_its_end`.
+        """
         if self.path and not touches(event, self.path):
             return None
         shown = seen(event, permits)
         if shown is None:
             return None
-        extra: Json | UnsetType = UNSET if self.extra is None else extra_of(event, held, permits, self.extra)
-        if self.filter is not None and not event_filter.matches(self.filter, shown, extra, now):
+        extra: Json | UnsetType = UNSET if self.extra is None else extra_of(event, before or held, permits, self.extra)
+        if self.filter is not None and not event_filter.matches(self.filter, shown, extra, event.timestamp):
             return None
         return Told(shown, shown.value, extra, held)
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from skerry.signals import Held
 from skerry_registry.journal import EventsForgotten
-from skerry_registry.live.views import is_told
+from skerry_registry.live.views import at_its_end, is_told
 from skerry_registry.runs import Lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from skerry.signals import Event
     from skerry_policies.enforcer import Permits
     from skerry_registry.heads import Key
+    from skerry_registry.live.audience import Reader
     from skerry_registry.registry import Registry
 
 BLOCK = 256
@@ -30,8 +31,8 @@ STEP = 500
 LIVES = 10_000
 """Things of which earlier lives are remembered."""
 
-Readable: TypeAlias = "tuple[Event, Held, Permits]"
-"""An event, its thing as it is now (without a document: it is gone), and the reader's rights on it."""
+Readable: TypeAlias = "tuple[Event, Held, Permits, Held | None]"
+"""An event, its thing as it is now (without a document: it is gone), the reader's rights on it; of a deletion, the thing before."""
 
 
 class Backlog:
@@ -57,11 +58,10 @@ class Backlog:
             raise EventsForgotten(after=number, oldest=await journal.beginning() + 1)
         return events[begin:]
 
-    async def readable(
-        self, events: Sequence[Event], subjects: tuple[str, ...], concerns: Callable[[Event], bool]
-    ) -> list[Readable]:
+    async def readable(self, events: Sequence[Event], reader: Reader) -> list[Readable]:
         """The changes among some events, TOGETHER at most, that concern a reader of whose things he may read anything."""
-        wanted = [event for event in events if is_told(event) and concerns(event)]
+        subjects = reader.wanted.subjects
+        wanted = [event for event in events if is_told(event) and reader.concerns(event)]
         if not wanted:
             return []
         things = await self._registry.known(lambda: self._things({event.id for event in wanted}, subjects))
@@ -72,8 +72,14 @@ class Backlog:
                 permits = await self._permits_before(event, held, subjects)
                 held = Held(kind="thing", id=event.id, revision=held.revision)
             if permits is not None and permits.may_partly("thing", (), "READ"):
-                found.append((event, held, permits))
+                found.append((event, held, permits, await self._before(event, reader)))
         return found
+
+    async def _before(self, event: Event, reader: Reader) -> Held | None:
+        """Of a thing's deletion, the thing as it was, where extra fields are wanted and the journal still tells."""
+        if reader.wanted.extra is None or event.action != "deleted" or event.path:
+            return None
+        return at_its_end(event, await self._registry.past.state("thing", event.id, event.revision - 1))
 
     async def _block(self, block: int) -> Sequence[Event]:
         """All events of a block that is complete; it is read once, however many wait for it."""

@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from skerry_registry.live.audience import Audiences, Key, Member, Question, Reader, Take, Wanted
 from skerry_registry.live.backlog import TOGETHER, Backlog
-from skerry_registry.live.views import Told, is_told
+from skerry_registry.live.views import Told, at_its_end, is_told
 from skerry_registry.ports import StoreUnavailable
 from skerry_registry.runs import Lacking
 
@@ -57,7 +57,7 @@ class Changes:
         self._backlog = Backlog(registry)
         self._turns = asyncio.Semaphore(READING)
         self._kept: dict[tuple[int, int, int, Key], tuple[Permits, Told | None]] = {}
-        self._behind: deque[tuple[Event, Held]] = deque()
+        self._behind: deque[tuple[Event, Held, Held | None]] = deque()
         self._catching_up: asyncio.Task[None] | None = None
         registry.on_settled(self.settled)
 
@@ -149,16 +149,17 @@ class Changes:
             if event.kind == "policy":
                 self._audiences.policy_changed(event.id)
         spent = 0
-        for event, (_, after, _) in zip(commit.events, commit.changes, strict=True):
+        for place, (event, (_, after, _)) in enumerate(zip(commit.events, commit.changes, strict=True)):
             if not is_told(event):
                 continue
+            before = at_its_end(event, commit.ended.get(place)) if commit.ended else None
             if not self._behind and spent < TURN:
                 try:
-                    spent += self._tell(event, after)
+                    spent += self._tell(event, after, before)
                     continue
                 except Lacking:
                     pass
-            self._behind.append((event, after))
+            self._behind.append((event, after, before))
         if self._behind:
             self._hurry()
 
@@ -173,18 +174,20 @@ class Changes:
     async def _answers(self, reader: Reader, events: Sequence[Event]) -> list[Told]:
         """What of some events a reader is told; few readers get their turn at a time, and others of the loop in between."""
         async with self._turns:
-            readable = await self._backlog.readable(events, reader.wanted.subjects, reader.concerns)
+            readable = await self._backlog.readable(events, reader)
             answers = [self._answer(reader.question, *one) for one in readable]
             await asyncio.sleep(0)
         return [told for told in answers if told is not None]
 
-    def _answer(self, question: Question, event: Event, held: Held, permits: Permits) -> Told | None:
+    def _answer(
+        self, question: Question, event: Event, held: Held, permits: Permits, before: Held | None
+    ) -> Told | None:
         """What is told of an event, kept for the next reader with the same view."""
         key = (event.number, held.revision, id(permits), question.key)
         known = self._kept.get(key)
         if known is not None and known[0] is permits:
             return known[1]
-        told = question.answer(event, held, permits, event.timestamp)
+        told = question.answer(event, held, permits, before)
         if len(self._kept) >= KEPT:
             self._kept.clear()
         self._kept[key] = permits, told
@@ -208,7 +211,7 @@ class Changes:
             self._behind.popleft()
             least -= 1
 
-    def _tell(self, event: Event, held: Held) -> int:
+    def _tell(self, event: Event, held: Held, before: Held | None) -> int:
         """Tell one change to every view of it; how much work that was. Raises Lacking before anybody is told."""
         spent = 1
         asking = self._acks.awaited and "requested-acks" in event.headers
@@ -218,10 +221,9 @@ class Changes:
             namespace = event.id.partition(":")[0]
             number = event.number
             origin = event.by.origin if event.by is not None else ""
-            now = event.timestamp
             plain: Told | None = None
             for view in self._audiences.views(policy_id, namespace, event.id):
-                told = view.question.answer(event, held, view.permits, now)
+                told = view.question.answer(event, held, view.permits, before)
                 if told is None:
                     continue
                 if told.event is event and told.extra is UNSET:

@@ -111,10 +111,17 @@ def seen(event: Event, permits: Permits) -> Event | None:
     return structs.replace(event, value=shown, metadata=UNSET)
 
 
+def at_its_end(event: Event, before: Held | None) -> Held | None:
+    """A thing as the extra fields of its deletion show it: as it was before, with the revision of its end."""
+    if before is None or before.document is None:
+        return None
+    return structs.replace(before, revision=event.revision, modified=event.timestamp)
+
+
 def extra_of(event: Event, held: Held, permits: Permits, selector: Selector) -> Json | UnsetType:
     """The extra fields that are told with an event, as far as they may be read; UNSET where that is nothing.
 
-    Of a thing that is gone there are its id and its last revision.
+    Of a thing that is gone there are its id and the revision.
     """
     if held.document is None:
         facts = {"thingId": event.id, "_namespace": event.id.partition(":")[0], "_revision": event.revision}
