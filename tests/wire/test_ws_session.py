@@ -186,6 +186,36 @@ async def test_many_commands_are_carried_out_in_their_order(server: Served) -> N
         assert [(await reader.receive())["value"] for _ in range(500)] == [*range(500)]
 
 
+async def test_what_was_sent_before_the_client_closed_is_carried_out(server: Served) -> None:
+    async with session(server) as reader:
+        await reader.start("EVENTS")
+        async with session(server) as writer:
+            await create(writer)
+            envelope = {"topic": "ns/t1/things/twin/commands/modify", "path": "/attributes/a"}
+            for number in range(300):
+                await writer.send(envelope | {"value": number, "headers": {"response-required": False}})
+        await reader.receive()
+        assert [(await reader.receive())["value"] for _ in range(300)] == [*range(300)]
+
+
+async def test_what_was_sent_in_one_piece_with_the_close_is_carried_out(server: Served) -> None:
+    async with session(server) as reader:
+        await reader.start("EVENTS")
+        async with session(server) as writer:
+            await create(writer)
+            envelope = {"topic": "ns/t1/things/twin/commands/modify", "path": "/attributes/a"}
+            frames = [
+                json.dumps(envelope | {"value": number, "headers": {"response-required": False}}).encode()
+                for number in range(300)
+            ]
+            # masked with zeros, as one segment that ends with the close frame
+            data = b"".join(b"\x81\xfe" + len(frame).to_bytes(2) + bytes(4) + frame for frame in frames)
+            writer.wire.transport.write(data + b"\x88\x82" + bytes(4) + (1000).to_bytes(2))
+            await writer.closed()
+        await reader.receive()
+        assert [(await reader.receive())["value"] for _ in range(300)] == [*range(300)]
+
+
 async def test_searches_and_histories_are_taken_piece_by_piece(server: Served) -> None:
     async with session(server) as socket:
         await create(socket, a=1)

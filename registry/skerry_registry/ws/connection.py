@@ -141,10 +141,13 @@ class WebSocket(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Send what waits, then the close frame, and end."""
-        if not self._closing and self._protocol.state is OPEN:
+        if self._closing:
+            return
+        if self._protocol.state is OPEN:
             cut = reason.encode()[:REASON_MAX].decode(errors="ignore")
             self._protocol.send_close(code, cut)
-            self._write_out()
+        self._pending.clear()
+        self._write_out()
 
     def abort(self) -> None:
         """End now."""
@@ -230,7 +233,7 @@ class WebSocket(asyncio.Protocol):
             if isinstance(frame, Frame):
                 self._take(frame)
         self._deliver()
-        if protocol.writes:
+        if protocol.writes and not self._pending:  # the answer to a close frame would end what came before it
             self._write_out()
 
     def _take(self, frame: Frame) -> None:
@@ -259,8 +262,16 @@ class WebSocket(asyncio.Protocol):
         while pending and not self._paused and not self._closing:
             self._listener.received(pending.popleft())
 
+    def _reply(self) -> None:
+        """Say what the protocol has to, a closing frame for one; but not before all that came earlier is delivered."""
+        if self._protocol.writes and not self._pending:
+            self._write_out()
+
     def _read_on(self) -> None:
         self._deliver()
+        self._reply()
+        if self._protocol.writes and not self._pending:
+            self._write_out()
         if not self._paused and not self._transport.is_closing():
             self._transport.resume_reading()
 

@@ -66,6 +66,7 @@ class Session:
     """The listener of one wire."""
 
     __slots__ = (
+        "_always_waits",
         "_busy",
         "_crowded",
         "_defaults",
@@ -74,7 +75,6 @@ class Session:
         "_labels",
         "_login",
         "_open",
-        "_patient",
         "_paused",
         "_room",
         "_searching",
@@ -106,7 +106,7 @@ class Session:
         self._id = id
         self._defaults = defaults
         self._labels = labels
-        self._patient = not _WAITING.isdisjoint(defaults)
+        self._always_waits = not _WAITING.isdisjoint(defaults)
         self._login = login
         self._ends = self._end_of(login.caller.expires)
         self._wire: Wire | None = None
@@ -116,7 +116,8 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._room: asyncio.Event | None = None
-        self._busy = self._waiting = 0
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._busy = 0
         self._paused = False
         self._crowded = 0.0
         self._second = self._taken = 0
@@ -195,8 +196,8 @@ class Session:
         if topic is not None and topic.criterion in {"search", "streaming"}:
             self._dialog(envelope, topic.criterion)
             return
-        waits = topic is not None and "status" not in envelope and (self._patient or _waits(envelope, topic))
-        if waits and self._waiting >= WAITING:
+        waits = topic is not None and "status" not in envelope and (self._always_waits or _waits(envelope, topic))
+        if waits and len(self._waiting) >= WAITING:
             raise TooManyRequests(
                 reason=f"{WAITING} signals of this session wait for others already",
                 description="Nothing was done. Wait for answers, or ask with shorter timeouts.",
@@ -281,7 +282,7 @@ class Session:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         if waits:
-            self._waiting += 1
+            self._waiting.add(task)
             task.add_done_callback(self._waited)
         else:
             self._busy += 1
@@ -295,7 +296,7 @@ class Session:
             self._flow()
 
     def _waited(self, task: asyncio.Task[None]) -> None:
-        self._waiting -= 1
+        self._waiting.discard(task)
         self._done(task)
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -387,7 +388,7 @@ class Session:
         wire.close(NORMAL, error.text)
 
     def _leave(self) -> None:
-        """Nothing more goes in or out."""
+        """Nothing more goes in or out. Commands that came are carried out; nobody waits for others any more."""
         self._open = False
         if self._timer is not None:
             self._timer.cancel()
@@ -401,10 +402,13 @@ class Session:
             self._shared.streams.acks.withdraw(self._sender.origin)
         if self._room is not None:
             self._room.set()
-        current = asyncio.current_task()
-        for task in self._tasks:
-            if task is not current:
-                task.cancel()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._give_up)  # what came just now has begun by then
+
+    def _give_up(self) -> None:
+        """Wait for nobody any more."""
+        for task in self._waiting:
+            task.cancel()
 
 
 def _object(text: str) -> dict[str, Any]:
