@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+import pytest
 
 from broker_dialog import until
 from skerry.errors import SkerryError
@@ -129,3 +130,34 @@ def test_a_reply_is_only_made_where_it_is_wanted_and_heard() -> None:
         replies.refuse(msgspec.structs.replace(MESSAGE, payload=payload), SkerryError())
     assert [one["status"] for one in told(wires)] == [204, 500, 500, 500, 500]
     assert told(wires)[-1]["headers"]["correlation-id"] == "c"
+
+
+@pytest.mark.parametrize(
+    ("topic", "asked", "thing", "place"),
+    [
+        ("ditto/x/T1", None, None, "device/x/T1/replies"),
+        ("ditto/x/T1/more", "device/x/T1/mine", "x:T2", "device/x/T1/mine"),
+        ("ditto/x/T1", "device/x/T2/mine", None, "device/x/T1/replies"),
+        ("ditto/x/T1", "device/x/T1", None, "device/x/T1/replies"),
+        ("ditto/x/T1", "device/x/T1/desired/below", None, "device/x/T1/replies"),
+        ("ditto/any", "telemetry/x/T1/scada", None, None),
+        ("e", "telemetry/x/T1/scada", None, None),
+        ("e", "telemetry/x/T1/scada", "x:T1", "device/x/T1/replies"),
+        ("e/tenant/x:T1", "device/x/T1/mine", None, "device/x/T1/mine"),
+        ("e", None, None, None),
+    ],
+)
+def test_behind_another_broker_replies_stay_below_the_thing(
+    topic: str, asked: str | None, thing: str | None, place: str | None
+) -> None:
+    message = Inbound(topic=topic, payload=b"", response_topic=asked)
+    assert Replies(Wires()).place(message, thing) == place
+
+
+@pytest.mark.parametrize(
+    ("asked", "usable"),
+    [("mine/7", True), ("device/y/T9/any", True), ("$SYS/x", False), ("a/#", False), ("command///req/1/go", False)],
+)
+def test_at_the_own_broker_the_broker_has_seen_to_the_response_topic(asked: str, usable: bool) -> None:
+    message = Inbound(topic="ditto/x/T1", payload=b"", subjects=("nginx:a",), response_topic=asked)
+    assert Replies(Wires()).place(message, None) == (asked if usable else "device/x/T1/replies")

@@ -10,7 +10,7 @@ import msgspec
 from skerry import headers as ditto_headers
 from skerry import protocol, topics
 from skerry.errors import SkerryError
-from skerry_adapters.downlink import DEVICE, Outbound, device_topic
+from skerry_adapters.downlink import DEVICE, Outbound, device_topic, thing_of
 from skerry_adapters.hono import DOWNLINKS, device_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class Replies:
         """Where the device hears of it; None where nobody listens. `thing_id`: of which the envelope is about."""
         own = _named(message.topic) or thing_id
         asked = message.response_topic
-        topic = asked if asked is not None and _usable(asked, None if message.subjects else own) else None
+        usable = asked is not None and _usable(asked) and (bool(message.subjects) or _is_below(asked, own))
+        topic = asked if usable else None
         if topic is None and own is not None:
             topic = device_topic(own, LAST)
         return topic if topic is not None and self._downlink.hears(topic) else None
@@ -94,14 +95,17 @@ def _named(topic: str) -> str | None:
     return f"{levels[1]}:{levels[2]}" if levels[0] == "ditto" else device_of(levels)
 
 
-def _usable(topic: str, own: str | None) -> bool:
-    """Whether a reply may go there. `own`: at a broker that hides the publisher, the one thing whose topics it may be."""
+def _is_below(topic: str, thing_id: str | None) -> bool:
+    """Whether a topic is one of the thing's: where a broker hides the publisher, there is no other that he surely may read."""
+    return thing_id is not None and thing_of(topic) == thing_id
+
+
+def _usable(topic: str) -> bool:
+    """Whether a reply may go there."""
     levels = topic.split("/", 3)
     if "+" in topic or "#" in topic or "\0" in topic or topic[:1] in {"$", ""} or levels[0] in DOWNLINKS:
         return False
-    if levels[0] == DEVICE and (len(levels) < 4 or levels[3].split("/", 1)[0] in OURS):
-        return False
-    return own is None or (levels[0] == DEVICE and f"{levels[1]}:{levels[2]}" == own)
+    return levels[0] != DEVICE or (len(levels) == 4 and levels[3].split("/", 1)[0] not in OURS)
 
 
 def _thing_of(envelope: Mapping[str, Any]) -> str | None:

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from broker_dialog import Dialog
+from broker_dialog import Dialog, until
 from device_server import Farm, farm
 from skerry.live import LiveSignal, signal_from
 from skerry_adapters.broker.packets import V5, V311, Publish, Reason
+from skerry_registry.live.channel import LiveWanted
 from skerry_registry.live.sender import Sender
 
 NO = Reason.NOT_AUTHORIZED
@@ -229,3 +230,21 @@ async def test_a_migration_is_a_change_and_checks_and_bulk_retrieval_are_answere
         await say(device, bulk)
         assert [thing["thingId"] for thing in (await heard(device))[1]["value"]] == ["x:T1"]
         await device.close()
+
+
+async def test_live_events_of_a_device_are_told(tmp_path: Path) -> None:
+    async with farm(tmp_path) as server:
+        await one_thing(server, device=ALL, other={"thing:/": "READ"})
+        told: list[LiveSignal] = []
+        wanted = LiveWanted(sort="event", subjects=("nginx:admin",))
+        leave = server.streams.live.subscribe(wanted, told.append)
+        for user, value in (("other", 1), ("device", 2)):
+            dialog = await server.connect(user)
+            event = envelope("live/events/modified", "/features/scada/properties/power", value, revision=7)
+            assert await say(dialog, event) == 0
+            await dialog.close()
+        await until(lambda: bool(told), "the event")
+        assert [(one.path, one.value, one.revision) for one in told] == [
+            (("features", "scada", "properties", "power"), 2, 7)
+        ]
+        leave()
