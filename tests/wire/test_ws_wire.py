@@ -295,6 +295,19 @@ async def test_whoever_closes_gets_what_was_sent_before(place: Place):
         assert await reader.read() == frame(b"one") + b"\x88\x02\x03\xe8"
 
 
+async def test_a_close_waits_for_what_came_before_it_even_where_reading_pauses(place: Place):
+    parts = masked(1, b"pause") + masked(1, b"two") + masked(8, (1000).to_bytes(2))
+    async with place.raw(OPENING + KEY + b"\r\n" + parts) as (reader, _):
+        await reader.readuntil(b"\r\n\r\n")
+        await place.opened.wait()
+        place.sessions[0].wire.resume()
+        assert await reader.read() == frame(b"two") + b"\x88\x02\x03\xe8"
+    async with place.raw(OPENING + KEY + b"\r\n" + parts) as (reader, _):
+        await reader.readuntil(b"\r\n\r\n")
+        place.sessions[1].wire.close(1008, "no more")
+        assert await reader.read() == b"\x88\x02\x03\xe8"
+
+
 async def test_what_waits_is_sent_before_the_end(place: Place):
     async with place.connect(max_size=None) as client:
         await client.send("hello")

@@ -36,6 +36,7 @@ class Call:
         "_head",
         "_left",
         "_silent",
+        "_size",
         "_stopped",
         "_task",
         "_told",
@@ -63,6 +64,7 @@ class Call:
         self._silent = scope["method"] == "HEAD"
         self._expects = expects
         self._body: list[bytes] = []
+        self._size = 0
         self._stopped = False
         self._told = False
         self._waiter: asyncio.Future[None] | None = None
@@ -96,8 +98,9 @@ class Call:
             self.over += len(body)
             return 0
         self._body.append(body)
+        self._size += len(body)
         self._wake()
-        return sum(map(len, self._body)) if len(self._body) > 1 else len(body)
+        return self._size
 
     def finish(self) -> None:
         """The body is whole."""
@@ -121,7 +124,7 @@ class Call:
 
     async def receive(self) -> dict[str, Any]:
         """The next piece of the body; once that is whole: wait until the client is gone."""
-        if self._expects:
+        if self._expects and not self.gone:
             self._expects = False
             self._connection.go_on()
         while not (self._body or (self.complete and not self._told) or self._over()):
@@ -135,6 +138,7 @@ class Call:
             return {"type": "http.disconnect"}
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
+        self._size = 0
         self._told = self.complete
         return {"type": "http.request", "body": body, "more_body": not self.complete}
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+QUEUE_MAX = 100
+"""Requests that wait for the answers to those before them."""
 LINGER = 2.0
 """Seconds for a client to read why its request is refused."""
 HEAD_MAX = 262_144
@@ -238,6 +240,12 @@ class Connection(asyncio.Protocol):
         """The head is whole."""
         self._in_head = False
         self._head_size = 0
+        if self._deaf:
+            return
+        if len(self._queue) >= QUEUE_MAX:
+            self._deaf = True
+            self._queue[-1].keep = False  # who sends more in a row has to send the rest again
+            return
         parser = self._parser
         if parser.should_upgrade():
             self._upgrading = self._call is None and self.shared.opening is not None and _wants_websocket(self._headers)
@@ -426,11 +434,12 @@ class Connection(asyncio.Protocol):
         """The client asks for a WebSocket; nothing is read until it is decided."""
         self._early = early
         self._pause()
-        self._opening = self.shared.loop.create_task(self._decide())
+        self._opening = self.shared.loop.create_task(
+            self._decide(self._parser.get_method().decode(), self._parser.get_http_version())
+        )
 
-    async def _decide(self) -> None:
+    async def _decide(self, method: str, version: str) -> None:
         path, query = _target(self._url)
-        method, version = self._parser.get_method().decode(), self._parser.get_http_version()
         handshake = Handshake(path=path, query_string=query, headers=tuple(self._headers), client=self.client[0])
         found: Listener | Refusal | None = None
         try:
@@ -440,7 +449,7 @@ class Connection(asyncio.Protocol):
             self._parser = None
             if found is None or isinstance(found, Refusal):
                 self._opening = None
-                if found is not None:
+                if found is not None and not self._transport.is_closing():
                     self._write_answer(Answer(found.status, found.body, found.headers))
                 self._close()
         if not isinstance(found, Refusal) and not isinstance(greeting, Refusal):
