@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
+from skerry import values
 from skerry.signals import Held
 from skerry_registry.journal import EventsForgotten
 from skerry_registry.live.views import at_its_end, is_told
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 BLOCK = 256
 """Events that are read together."""
-BLOCKS = 64
-"""Blocks that are kept."""
+BYTES = 32_000_000
+"""About how many bytes of JSON all blocks together may have that are kept."""
 TOGETHER = 64
 """Events whose things are in memory at a time, and that are judged before others get their turn."""
 STEP = 500
@@ -41,7 +42,8 @@ class Backlog:
     def __init__(self, registry: Registry) -> None:
         """Nothing is read yet."""
         self._registry = registry
-        self._blocks: OrderedDict[int, Sequence[Event]] = OrderedDict()
+        self._blocks: OrderedDict[int, tuple[Sequence[Event], int]] = OrderedDict()
+        self._size = 0
         self._reading: dict[int, asyncio.Task[Sequence[Event]]] = {}
         self._ends: OrderedDict[str, list[tuple[int, Event]]] = OrderedDict()
 
@@ -86,7 +88,7 @@ class Backlog:
         known = self._blocks.get(block)
         if known is not None:
             self._blocks.move_to_end(block)
-            return known
+            return known[0]
         reading = self._reading.get(block)
         if reading is None:
             reading = self._reading[block] = asyncio.get_running_loop().create_task(self._read(block))
@@ -96,9 +98,11 @@ class Backlog:
         try:
             events = await self._registry.journal.read(block * BLOCK, BLOCK)
             if len(events) == BLOCK:
-                self._blocks[block] = events
-                if len(self._blocks) > BLOCKS:
-                    self._blocks.popitem(last=False)
+                size = len(values.encode(events))
+                self._blocks[block] = events, size
+                self._size += size
+                while self._size > BYTES:
+                    self._size -= self._blocks.popitem(last=False)[1][1]
             return events
         finally:
             del self._reading[block]

@@ -38,8 +38,10 @@ BEHIND_MAX = 10_000
 """Changes that wait to be told; those who make more wait with them."""
 READING = 4
 """Readers of the journal that have their turn at a time."""
-KEPT = 8_000
-"""Answers to readers of the journal that are kept for others."""
+KEPT = 4_000
+"""Answers to readers of the journal that are kept for others, of things with at most"""
+SMALL = 16_384
+"""bytes of JSON."""
 EVENTS_MAX = 20_000
 """Events that are looked through in one reading, whatever is found."""
 Room: TypeAlias = Callable[[], Awaitable[None]]
@@ -190,7 +192,8 @@ class Changes:
         told = question.answer(event, held, permits, before)
         if len(self._kept) >= KEPT:
             self._kept.clear()
-        self._kept[key] = permits, told
+        if told is None or 0 < held.size <= SMALL:
+            self._kept[key] = permits, told
         return told
 
     async def _catch_up(self) -> None:
