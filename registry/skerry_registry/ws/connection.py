@@ -233,8 +233,7 @@ class WebSocket(asyncio.Protocol):
             if isinstance(frame, Frame):
                 self._take(frame)
         self._deliver()
-        if protocol.writes and not self._pending:  # the answer to a close frame would end what came before it
-            self._write_out()
+        self._reply()
 
     def _take(self, frame: Frame) -> None:
         """Put messages together; binary ones are passed over."""
@@ -263,15 +262,13 @@ class WebSocket(asyncio.Protocol):
             self._listener.received(pending.popleft())
 
     def _reply(self) -> None:
-        """Say what the protocol has to, a closing frame for one; but not before all that came earlier is delivered."""
+        """Say what the protocol has to; the answer to a close frame would end what came before it and is not taken yet."""
         if self._protocol.writes and not self._pending:
             self._write_out()
 
     def _read_on(self) -> None:
         self._deliver()
         self._reply()
-        if self._protocol.writes and not self._pending:
-            self._write_out()
         if not self._paused and not self._transport.is_closing():
             self._transport.resume_reading()
 
