@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from broker_dialog import until as until_what
 from skerry.signals import Command
@@ -159,9 +160,16 @@ async def test_only_what_may_be_read_is_told() -> None:
             await until(lambda: len(everything) == 2 and len(some) == 1)
             await put(registry, "x:a", "features", "g", "desiredProperties", "a", value=3)
             await until(lambda: len(everything) == 3)
+            path = ("entries", "reader", "resources", "thing:/features/f")
+            for verb, given in (("delete", UNSET), ("modify", {"grant": ["READ"], "revoke": []})):
+                count = len(some)
+                command = Command(verb=verb, kind="policy", id="x:p", subjects=ADMIN, path=path, value=given)
+                await registry.handle(command)
+                await until(lambda count=count: len(some) > count)
             await registry.handle(Command(verb="delete", id="x:a", subjects=ADMIN))
-            await until(lambda: len(everything) == 4 and len(some) == 2)
-            assert values(some) == [{"f": {"properties": {"a": 2}}}, {}]
+            await until(lambda: len(everything) == 4 and len(some) == 4)
+            two = {"f": {"properties": {"a": 2}}}
+            assert values(some) == [two, {}, two, {}]
 
 
 def pytest_fails(envelope: dict[str, Any]) -> None:

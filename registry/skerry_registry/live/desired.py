@@ -65,11 +65,13 @@ class DesiredWanted(Struct, frozen=True, kw_only=True):
 class _Subscriber:
     """One who wants to be told; `told`: by thing, what tells the difference that was told last apart."""
 
-    __slots__ = ("greeting", "take", "told", "wanted")
+    __slots__ = ("doubtful", "greeting", "room", "take", "told", "wanted")
 
-    def __init__(self, wanted: DesiredWanted, take: Take) -> None:
+    def __init__(self, wanted: DesiredWanted, take: Take, room: Room | None) -> None:
         self.wanted = wanted
         self.take = take
+        self.room = room
+        self.doubtful = True
         self.told: dict[str, int] = {}
         self.greeting: asyncio.Task[None] | None = None
 
@@ -90,11 +92,9 @@ class Desired:
 
     def subscribe(self, wanted: DesiredWanted, take: Take, room: Room | None = None) -> Leave:
         """Tell what is open, as soon as there is `room`, and from now on every change of it; an empty value: nothing is, any more."""
-        subscriber = _Subscriber(wanted, take)
+        subscriber = _Subscriber(wanted, take, room)
         self._subscribers.append(subscriber)
-        subscriber.greeting = asyncio.get_running_loop().create_task(
-            self._greet(subscriber, room), name="desired state"
-        )
+        self._begin_greeting(subscriber)
 
         def leave() -> None:
             if subscriber in self._subscribers:
@@ -133,8 +133,13 @@ class Desired:
     def _note(self, commit: Commit) -> None:
         known, touched = self._open, self._touched
         for event, (_, after, _) in zip(commit.events, commit.changes, strict=True):
-            if event.kind == "thing" and (event.id in known or may_open(event, after.document)):
-                touched[event.id] = None
+            if event.kind == "thing":
+                if event.id in known or may_open(event, after.document):
+                    touched[event.id] = None
+            elif self._subscribers:
+                for subscriber in self._subscribers:
+                    subscriber.doubtful = True
+                    self._begin_greeting(subscriber)
         if touched:
             self._woken.set()
 
@@ -188,15 +193,23 @@ class Desired:
             if subscriber.wanted.takes(thing_id):
                 await self._tell(subscriber, thing_id)
 
-    async def _greet(self, subscriber: _Subscriber, room: Room | None) -> None:
-        """Tell a new subscriber what is open."""
+    def _begin_greeting(self, subscriber: _Subscriber) -> None:
+        if subscriber.greeting is None or subscriber.greeting.done():
+            work = self._greet(subscriber)
+            subscriber.greeting = asyncio.get_running_loop().create_task(work, name="desired state")
+
+    async def _greet(self, subscriber: _Subscriber) -> None:
+        """Tell a subscriber who is new, or whose rights may have changed, what is open."""
         await self._known.wait()
         wanted = subscriber.wanted
-        for thing_id in [*(wanted.ids or self._open)]:
-            if thing_id in self._open and wanted.takes(thing_id):
-                if room is not None:
-                    await room()
-                await self._tell(subscriber, thing_id)
+        while subscriber.doubtful:
+            subscriber.doubtful = False
+            for thing_id in [*(wanted.ids or self._open)]:
+                if thing_id in self._open and wanted.takes(thing_id):
+                    if subscriber.room is not None:
+                        await subscriber.room()
+                    await self._tell(subscriber, thing_id)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _tell(self, subscriber: _Subscriber, thing_id: str) -> None:
         """Tell what the subscriber may read of it, if that is something new to him."""
