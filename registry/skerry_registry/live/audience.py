@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from skerry_registry.rights import Rights
 
 PLACES = 200_000
-"""Places of groups in audiences that are kept; over that the oldest audiences go."""
+"""Places of groups in audiences that are kept; over that the oldest audiences go. Each takes"""
+ITSELF = 8
+"""places for itself."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -180,7 +182,7 @@ class _Audience:
     def __init__(self, age: int, subjects: frozenset[str], documents: Iterable[str], until: Micros | None) -> None:
         self.age = age
         self.known = 0
-        self.size = 1
+        self.size = ITSELF
         self.subjects = subjects
         self.documents = tuple(documents)
         self.until = until
