@@ -22,6 +22,7 @@ from wire.http_server import backup_of, inside_of, served
 
 PAGE = Path(http.__file__).parents[1] / "page"
 MOUNTED = (
+    "/ws",
     "/api/2/audit",
     "/api/2/bulk",
     "/api/2/search/things",

@@ -47,6 +47,13 @@ async def test_other_paths_lead_nowhere(tmp_path: Path) -> None:
         assert (await refused(server, "ditto", path="/ws/2/"))[0] == 101
 
 
+async def test_a_plain_request_is_told_that_a_websocket_is_opened_there(tmp_path: Path) -> None:
+    async with served(tmp_path) as server, server.client() as client:
+        answer = await client.get("/ws/2")
+        assert (answer.status_code, answer.json()["error"]) == (400, "gateway:websocket.expected")
+        assert (await client.get("/ws/2/things")).status_code == 404
+
+
 async def test_headers_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     async with served(tmp_path) as server:
         status, error = await refused(server, "ditto", declared_acks='["no label!"]')

@@ -37,6 +37,15 @@ class RouteNotFound(SkerryError):
     description = "The paths there are stand in /apidoc and in `skerry routes`."
 
 
+class WebSocketExpected(SkerryError):
+    """A plain request where a WebSocket is opened."""
+
+    code = "gateway:websocket.expected"
+    status = 400
+    message = "At {path} a WebSocket is opened; this request does not ask for one."
+    description = "Use a WebSocket client (ws://…), and see that a proxy in front passes the Upgrade header on."
+
+
 class ApiVersionNotSupported(SkerryError):
     """An API version other than 2."""
 

@@ -44,6 +44,7 @@ from skerry_registry.http.sse_search import SearchEvents
 from skerry_registry.http.sse_things import ThingEvents
 from skerry_registry.http.status import status_routes
 from skerry_registry.http.things import Things
+from skerry_registry.http.upgrades import ask_for_upgrade
 from skerry_registry.identities.logins import Identities
 from skerry_registry.identities.namespaces import NamespaceRules
 from skerry_registry.identities.refusals import NamespaceNotAccessible
@@ -107,6 +108,7 @@ def create_http(
     mounts.append(mount("/api/2/checkPermissions", permissions.check))
     mounts.append(mount("/api/2/cloudevents", CloudEvents(exchange).answer))
     mounts.append(mount("/api/2/search/things", searching.answer, stream=results.serve))
+    mounts.append(mount("/ws", ask_for_upgrade))
     mounts.append(mount("/api/2/feed", Feed(streams.changes, door.clock).answer))
     if audit is not None:
         mounts.append(mount("/api/2/audit", audit))

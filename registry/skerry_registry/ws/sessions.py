@@ -10,9 +10,10 @@ from skerry import headers
 from skerry.errors import SkerryError
 from skerry_registry.http.answer import of_error
 from skerry_registry.http.edge import challenge
-from skerry_registry.http.errors import ApiVersionNotSupported, AuthenticationFailed, RouteNotFound
+from skerry_registry.http.errors import AuthenticationFailed
 from skerry_registry.http.operations import Gauge
 from skerry_registry.http.request import Request
+from skerry_registry.http.upgrades import check_path
 from skerry_registry.identities.logins import ACCESS_TOKEN, PRE_AUTHENTICATED
 from skerry_registry.identities.namespaces import NamespaceRules, headers_of
 from skerry_registry.live.envelopes import Envelopes
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PATH = b"/ws/2"
-VERSIONS = b"/ws/"
 _OWN = frozenset({"accept", "correlation-id", "declared-acks"})
 """Headers of a handshake that say nothing about its commands."""
 
@@ -87,7 +86,7 @@ class Sessions:
         request.route = "ws"
         try:
             request.read_headers(handshake.headers)
-            _check_path(request.path)
+            check_path(request.path)
             request.caller = caller = await self._login(request)
             if self._namespaces:
                 request.reach = self._namespaces.reach(caller, headers_of(handshake.headers))
@@ -161,15 +160,6 @@ class Sessions:
             body=answer.body,
             headers=(*answer.headers, (b"correlation-id", correlation.encode())),
         )
-
-
-def _check_path(path: bytes) -> None:
-    """Raise what a path other than /ws/2 is answered with."""
-    if path.removesuffix(b"/") == PATH:
-        return
-    if path.startswith(VERSIONS) and len(path) > len(VERSIONS) and b"/" not in path[len(VERSIONS) :]:
-        raise ApiVersionNotSupported(version=path[len(VERSIONS) :].decode("latin-1"))
-    raise RouteNotFound(path=path.decode("latin-1"))
 
 
 def _tried(request: Request) -> bool:
