@@ -183,3 +183,59 @@ async def test_a_client_that_leaves_in_the_handshake_leaves_nothing_behind(sessi
     assert isinstance(session, Session)
     session.closed()
     assert [gauge.read() for gauge in sessions.gauges() if gauge.name == "ws_sessions"] == [0]
+
+
+TOPICS = [
+    *("ns/t1/things/twin/commands/modify", "ns/t1/things/live/commands/modify", "ns/t1/things/live/messages/a//b"),
+    *("ns/t1/things/live/events/modified", "ns/t1/things/twin/acks/my:label", "ns/t1/things/twin/acks", "_/_/_/_/_"),
+    *("_/_/things/twin/search/subscribe", "_/_/things/twin/search/request", "_/_/things/twin/search", "/////", ""),
+    *("ns/t1/things/twin/streaming/subscribeForPersistedEvents", "ns/t1/things/twin/streaming/cancel", "x" * 1_000),
+    *("ns/p1/policies/commands/create", "_/_/policies/commands/checkPermissions", "ns/t1/things/twin/commands/migrate"),
+    *("_/_/things/twin/commands/retrieve", "ns/p1/policies/announcements/subjectDeletion", "ns/t1/things/live/errors"),
+]
+VALUES: list[Any] = [
+    None,
+    0,
+    -1.5,
+    True,
+    "",
+    "\ud800",
+    "x" * 5_000,
+    [],
+    [[]],
+    {},
+    {"": {"": None}},
+    {"subscriptionId": 1},
+]
+HEADERS: list[Any] = [
+    *(None, 1, [], "x", {"correlation-id": 5}, {"correlation-id": ""}, {"timeout": {}}, {"timeout": "0"}),
+    *({"requested-acks": {}}, {"requested-acks": [1]}, {"response-required": "x"}, {"declared-acks": 1}, {"": ""}),
+    *({"live-channel-condition": "eq("}, {"condition": "eq("}, {"if-match": "x"}, {"at-historical-revision": "x"}),
+]
+CONTROLS = [
+    "START-SEND-EVENTS?%",
+    "START-SEND-EVENTS?filter=%ff%fe(",
+    "START-SEND-MESSAGES?filter=",
+    "STOP-SEND-EVENTS?==",
+]
+
+
+async def test_no_frame_breaks_a_session(sessions: Sessions, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(sessions) as (session, wire):
+        for text in (*CONTROLS, "[" * 50_000, "{" * 50_000, '{"topic":1e999}', "\x00", '{"a":1}x', "JWT" * 10):
+            session.received(text)
+        for topic in TOPICS:
+            for path in ("/", "", "x", "/attributes/~2", "/features/f/inbox/messages/a//b", 5, None):
+                session.received(json.dumps({"topic": topic, "path": path, "value": {}, "headers": {"timeout": "1ms"}}))
+            for value in VALUES:
+                session.received(
+                    json.dumps({"topic": topic, "path": "/", "value": value, "headers": {"timeout": "1ms"}})
+                )
+                session.received(json.dumps({"topic": topic, "path": "/", "value": value, "status": value}))
+            for headers in HEADERS:
+                session.received(json.dumps({"topic": topic, "path": "/", "value": {}, "headers": headers}))
+        session.received(command(1))
+        await wire.until(lambda: any('"c1"' in frame for frame in wire.frames))
+        assert wire.closing is None
+        assert not any('"internalerror"' in frame for frame in wire.frames)
+        assert not [record.message for record in caplog.records if record.levelname == "ERROR"]
