@@ -257,6 +257,35 @@ async def test_acknowledgements_come_with_the_answer(server: Served, device: Dev
     assert answer.json()["no:body"]["status"] == 408
 
 
+async def test_the_senders_own_headers_travel_and_those_of_the_transport_do_not(
+    device: Device, ditto: httpx.AsyncClient
+):
+    device.says = {"value": "yes"}
+    own = {
+        "X-Work-Order": "17",
+        "correlation-id": "c1",
+        "x-api-key": "s3cret",
+        "cookie": "a=b",
+        "ETag": "lie",
+        "X-Token": "t",
+    }
+    assert (await ditto.post(f"{T}/inbox/messages/ask", content=b"now", headers=TEXT | own)).status_code == 200
+    assert (await ditto.put(f"{T}/attributes/public?channel=live&timeout=0", json=2, headers=own)).status_code == 202
+    for heard in device.heard:
+        assert heard.headers["x-work-order"] == "17"
+        assert not heard.headers.keys() & {
+            "x-api-key",
+            "cookie",
+            "etag",
+            "x-token",
+            "user-agent",
+            "host",
+            "authorization",
+            "accept-encoding",
+        }
+    assert len(device.heard) == 2
+
+
 async def test_a_live_command_is_answered_by_the_device(device: Device, ditto: httpx.AsyncClient):
     device.says = {"value": {"public": 7}}
     answer = await ditto.get(f"{T}/attributes?channel=live&fields=public")

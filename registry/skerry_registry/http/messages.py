@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from skerry import headers, live, pointer, times, topics
 from skerry.acks import PERSISTED, SEARCH
@@ -80,6 +80,7 @@ class Messages:
         asked = _wish_of(request.ditto)
         if command.verb == "retrieve" and not (asked.answer and asked.seconds):
             raise AnswerNotWanted
+        command = structs.replace(command, headers=request.of_sender() | command.headers)
         signal = commands.signal_of(command)
         outcome = await self._live.send(signal, sender, seconds=asked.seconds, labels=asked.labels)
         location = request.origin + path.removesuffix(b"/").decode("latin-1")
@@ -96,7 +97,7 @@ class Messages:
         except BodyTooLarge as error:
             size = request.edge.get("content-length", f"more than {self._max_bytes}")
             raise MessageTooLarge(size=size, limit=self._max_bytes) from error
-        asked = {name: text for name, text in request.ditto.items() if name != "timeout"}
+        asked = request.of_sender() | request.ditto
         asked["timeout"] = f"{wish.seconds:g}" if wish.seconds.is_integer() else f"{wish.seconds * 1000:g}ms"
         asked["timestamp"] = times.write(self._registry.clock())
         value: Json = UNSET

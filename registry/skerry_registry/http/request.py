@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from litestar.types import Receive, Scope
 
 from skerry.headers import SIZE_LIMIT, HeaderInvalid, HeadersTooLarge, check_types
+from skerry.protocol import OURS
 from skerry_registry.http.errors import (
     BodyLate,
     BodyTooLarge,
@@ -104,6 +105,14 @@ QUERY_HEADERS = {
 }
 """Headers that may come as query parameters (ditto.md 1.2)."""
 CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+OF_TRANSPORT = re.compile(
+    r"accept.*|access-control-.*|age|cache-control|cdn-.*|cf-.*|connection|content-.*|cookie|date|ditto-.*|dnt|early-data"
+    r"|expect.*|forwarded|from|if-.*|keep-alive|max-forwards|origin|pragma|priority|proxy-.*|purpose|range|referer"
+    r"|save-data|sec-.*|te|trailer|transfer-encoding|true-client-ip|upgrade.*|user-agent|via|warning|x-amzn-.*|x-api-key"
+    r"|x-client-.*|x-cluster-.*|x-csrf.*|x-ditto-.*|x-forwarded.*|x-original.*|x-real-ip|x-request-.*|x-requested-with|x-xsrf.*"
+    r"|.*(?:authenti|authoriz|credential|passw|secret|token).*"
+)
+"""Headers that are between the client, proxies and us, or may be secrets: they do not travel on with a message."""
 
 
 class Room:
@@ -143,6 +152,7 @@ class Request:
         "path",
         "query",
         "query_string",
+        "raw",
         "reach",
         "receive",
         "room",
@@ -159,6 +169,7 @@ class Request:
         self.scheme: str = scope["scheme"]
         self.client = str((scope["client"] or ("",))[0])
         self.receive = receive
+        self.raw: Any = ()
         self.ditto: dict[str, str] = {}
         self.edge: dict[str, str] = {}
         self.query: dict[str, str] = {}
@@ -174,6 +185,7 @@ class Request:
 
         Every header is looked at before the first refusal, so that CORS and the correlation id are known to the answer.
         """
+        self.raw = raw
         refusal = self._sort(raw)
         if "x-correlation-id" in self.edge:
             self.ditto.setdefault("correlation-id", self.edge["x-correlation-id"])
@@ -233,6 +245,17 @@ class Request:
             else:
                 self.query.setdefault(name, value)
         return None
+
+    def of_sender(self) -> dict[str, str]:
+        """The headers that are neither Ditto's nor of the transport: a sender's own, for whoever gets what he sends."""
+        return {
+            title: _text(value)
+            for key, value in self.raw
+            if key not in DITTO_HEADERS
+            and key not in EDGE_HEADERS
+            and (title := key.decode("latin-1")) not in OURS
+            and not OF_TRANSPORT.fullmatch(title)
+        }
 
     async def body(self, limit: int) -> bytes:
         """Read the body. Raises BodyTooLarge as soon as it is known to be, ClientGone when it breaks off, BodyLate, RoomTaken."""
