@@ -139,6 +139,28 @@ def command(verb, path="/", value=UNSET, **headers) -> LiveSignal:
     return signal_from(envelope if value is UNSET else {**envelope, "value": value})
 
 
+async def test_an_answer_comes_before_what_is_sent_after_it():
+    async with house() as here:
+        asked, told = here.hears("command"), here.hears("event", ANNE)
+        came: list[str] = []
+
+        async def ask() -> None:
+            await here.live.send(command("modify", "/attributes/public", 5), anne, seconds=LATE)
+            came.append(f"answer, {len(told)} events")
+
+        asking = asyncio.create_task(ask())
+        await asked.until(1)
+        answer = envelope_of(asked[0]) | {"status": 204}
+        event = answer | {"topic": "demo/T1/things/live/events/modified", "revision": 1}
+        for name in ("status", "headers"):
+            event.pop(name)
+        assert here.live.answer(signal_from(answer), device)
+        await here.live.send(signal_from(event | {"headers": {}}), device, seconds=0)
+        await asking
+        assert came == ["answer, 0 events"]
+        assert len(told) == 1
+
+
 async def test_a_message_reaches_who_may_read_it_and_the_first_answer_comes_back():
     async with house() as there:
         heard, others = there.echoes(), there.hears(subjects=EVE)

@@ -120,13 +120,16 @@ class _Delivery(Struct, frozen=True):
 class _Question:
     """A signal whose answer somebody waits for."""
 
-    __slots__ = ("answer", "delivery", "reached")
+    __slots__ = ("alone", "answer", "by", "delivery", "over", "reached")
 
-    def __init__(self, delivery: _Delivery) -> None:
-        """`reached`: the sessions that have it."""
+    def __init__(self, delivery: _Delivery, *, alone: bool) -> None:
+        """`reached`: the sessions that have it; `alone`: nothing but the answer is waited for; `by`: who gave it; `over`: it is passed on."""
         self.delivery = delivery
+        self.alone = alone
+        self.by: tuple[str, str] | None = None
         self.reached = delivery.sessions
         self.answer: asyncio.Future[LiveSignal] = asyncio.get_running_loop().create_future()
+        self.over = asyncio.Event()
 
 
 class Live:
@@ -147,6 +150,7 @@ class Live:
         self._limit = message_max_bytes
         self._listeners = Listeners()
         self._questions: dict[str, _Question] = {}
+        self._answered: dict[tuple[str, str], _Question] = {}
         self._waiting = Counter[str]()
         self._waiting_of_one = waiting_of_one
 
@@ -171,6 +175,8 @@ class Live:
         except SkerryError as error:
             await self._refuse(signal, sender, error)
             raise
+        if (answered := self._answered.get((told.id, sender.origin))) is not None:
+            await answered.over.wait()  # an answer comes before what is sent after it
         if seconds > 0 and labels:
             return await self._ask(signal, delivery, seconds, labels)
         delivery.hand_out()
@@ -193,6 +199,9 @@ class Live:
         if read and signal.value is UNSET:
             raise AdaptableIllegal(problem="an answer to retrieve has a value")
         question.answer.set_result(_answered(signal, question, sender))
+        if question.alone:
+            question.by = (signal.id, sender.origin)
+            self._answered[question.by] = question
         return True
 
     def _check_size(self, signal: LiveSignal) -> None:
@@ -243,8 +252,8 @@ class Live:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         told = delivery.told
-        question = self._wait(delivery) if LIVE in labels else None
         others = [label for label in labels if label != LIVE]
+        question = self._wait(delivery, alone=not others) if LIVE in labels else None
         try:
             with self._acks.expecting(told.id, told.correlation, others, origin=delivery.sender.origin) as waiting:
                 delivery.hand_out()
@@ -268,7 +277,7 @@ class Live:
         }
         return Outcome(answer=answer, acks=acks)
 
-    def _wait(self, delivery: _Delivery) -> _Question:
+    def _wait(self, delivery: _Delivery, *, alone: bool) -> _Question:
         """Remember that an answer is waited for. Raises TooManyWaiting."""
         told, who = delivery.told, delivery.sender.subjects[:1]
         if len(self._questions) >= WAITING_MAX or self._waiting.get("".join(who), 0) >= self._waiting_of_one:
@@ -276,12 +285,15 @@ class Live:
         self._waiting.update(who)
         if told.correlation in self._questions:  # every part of the delivery has these very headers
             told.headers["correlation-id"] = f"{told.correlation}_{self._registry.new_id()}"
-        question = self._questions[told.correlation] = _Question(delivery)
+        question = self._questions[told.correlation] = _Question(delivery, alone=alone)
         return question
 
     def _forget(self, question: _Question) -> None:
         """Nobody waits any more."""
         del self._questions[question.delivery.told.correlation]
+        question.over.set()
+        if question.by is not None and self._answered.get(question.by) is question:
+            del self._answered[question.by]
         for who in question.delivery.sender.subjects[:1]:
             self._waiting[who] -= 1
             if not self._waiting[who]:
