@@ -111,10 +111,17 @@ def test_foreign_headers_travel_to_events_and_responses_and_our_own_end_with_the
         "requested-acks": "abc",
         "reply-to": "t",
     }
-    assert headers.for_event(given) == {"correlation-id": "c", "device": "x", "requested-acks": "abc"}
+    assert headers.for_event(given) == {
+        "correlation-id": "c",
+        "device": "x",
+        "timeout": "5",
+        "requested-acks": "abc",
+        "reply-to": "t",
+    }
     assert headers.for_response(given) == {
         "correlation-id": "c",
         "device": "x",
+        "timeout": "5",
         "response-required": "false",
         "requested-acks": "abc",
         "reply-to": "t",

@@ -235,7 +235,6 @@ def test_errors_are_about_the_entity_of_the_topic(topic, about):
         "etag": '"x"',
         "content-type": "application/json",
         "response-required": False,
-        "version": 2,
     }
     assert envelope["value"]["error"] == "things:thing.notfound"
 

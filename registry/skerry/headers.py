@@ -116,8 +116,7 @@ INBOUND = frozenset(
 )
 """Headers that end with the command."""
 
-_NOT_FOR_EVENTS = INBOUND | {"channel", "dry-run", "location", "reply-to", "response-required", "timeout", "version"}
-_NOT_FOR_RESPONSES = INBOUND | {"timeout"}
+_NOT_FOR_EVENTS = INBOUND | {"channel", "location", "response-required", "version"}
 
 
 def timeout(text: str | None, default: float, most: float | None = None) -> float:
@@ -249,5 +248,5 @@ def for_response(headers: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in headers.items()
-        if name not in _NOT_FOR_RESPONSES and not name.startswith("ditto-")
+        if name not in INBOUND and not name.startswith("ditto-")
     }

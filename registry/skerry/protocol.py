@@ -17,9 +17,10 @@ from skerry.ids import check_policy_id, check_thing_id, split_id
 from skerry.signals import Action, Command, Event, Json, Kind, Micros, Path, Response, Verb
 from skerry.values import JsonFieldMissing, JsonInvalid, decode, encode, name
 
+CREATED = 201
 _VERBS = frozenset({"create", "retrieve", "modify", "merge", "delete", "migrate"})
 _GROUPS: dict[Kind, str] = {"thing": "things", "policy": "policies"}
-_BOOLEAN = frozenset({"response-required", "dry-run", "ditto-weak-ack"})
+_BOOLEAN = frozenset({"response-required", "dry-run", "ditto-weak-ack", "live-channel-condition-matched"})
 _AS_JSON = _BOOLEAN | {"requested-acks", "declared-acks", "put-metadata", "ditto-metadata"}
 """Headers whose values are JSON in an envelope."""
 _TRANSPORT = frozenset(
@@ -33,7 +34,6 @@ OURS = frozenset(
         "historical-headers",
         "live-channel-condition-matched",
         "skerry-observed",
-        "version",
         "www-authenticate",
     }
 )
@@ -90,7 +90,9 @@ def command_from(envelope: bytes | str | dict[str, Any], subjects: tuple[str, ..
     if topic.criterion != "commands":
         raise topics.SignalUnknown(topic=text, problem=f"{topic.criterion} are not taken here")
     migrating = topic.action == "migrate"
-    if topic.group == "connections" or topic.action not in _VERBS or (migrating and topic.group != "things"):
+    if topic.group == "connections" or (topic.group == "policies" and topic.action == "merge"):
+        raise topics.TopicUnknown(topic=text, problem="there is no such command")
+    if topic.action not in _VERBS or (migrating and topic.group != "things"):
         raise topics.CommandUnknown(topic=text, problem="there is no such command here")
     if topic.channel == "live":
         raise topics.ChannelUnknown(topic=text, problem="the live channel is not served here")
@@ -216,17 +218,24 @@ def response_envelope(command: Command, response: Response) -> dict[str, Any]:
     _say_final(shown)
     if response.revision is not None:
         shown["entity-revision"] = response.revision
-    shown["version"] = 2
+    created = not command.path and response.status == CREATED and command.verb != "create"
+    if command.verb != "merge" or created:
+        shown["content-type"] = "application/json"
     envelope: dict[str, Any] = {
-        "topic": command.topic or topics.write(_topic(command.kind, command.id, "commands", command.verb)),
+        "topic": _answered(command, created=created),
         "headers": shown,
         "path": write_path(command.path, command.kind),
         "status": response.status,
     }
     if response.value is not UNSET:
-        shown.setdefault("content-type", "application/json")
         envelope["value"] = response.value
     return envelope
+
+
+def _answered(command: Command, *, created: bool) -> str:
+    """The topic of an answer: the command's; what has made the entity is answered as a creation (seen on Ditto 3.9.6)."""
+    text = command.topic or topics.write(_topic(command.kind, command.id, "commands", command.verb))
+    return topics.write(structs.replace(topics.parse(text), action="create")) if created else text
 
 
 def _say_final(shown: dict[str, Any]) -> None:
@@ -235,17 +244,24 @@ def _say_final(shown: dict[str, Any]) -> None:
     shown.pop("requested-acks", None)
 
 
-def error_envelope(error: SkerryError, topic: str | None, headers: Mapping[str, str]) -> dict[str, Any]:
-    """An error about what came with this topic (None or nonsense: about nothing that is known) and these headers."""
+def error_envelope(
+    error: SkerryError, topic: str | None, headers: Mapping[str, str], originator: str | None = None
+) -> dict[str, Any]:
+    """An error about what came with this topic (None or nonsense: about nothing that is known) and these headers.
+
+    `originator`: the first subject of whoever sent it, where it got so far that it was carried out.
+    """
+    nothing = topics.Topic(namespace=topics.UNKNOWN, name=topics.UNKNOWN)
     try:
         parsed = topics.parse(topic or "")
     except topics.TopicUnknown:
-        parsed = topics.Topic(namespace=topics.UNKNOWN, name=topics.UNKNOWN)
-    about = msgspec.structs.replace(parsed, criterion="errors", action=None)
+        parsed = nothing
+    about = structs.replace(nothing if parsed.id is None else parsed, criterion="errors", action=None)
     shown: dict[str, Any] = headers_shown(ditto_headers.for_response(headers) | error.headers)
     _say_final(shown)
     shown["content-type"] = "application/json"
-    shown["version"] = 2
+    if originator is not None:
+        shown["ditto-originator"] = originator
     return {
         "topic": topics.write(about),
         "headers": shown,
@@ -331,6 +347,7 @@ def _id(text: str, topic: topics.Topic, kind: Kind, value: Json) -> str:
 
 def path_from(text: str, kind: Kind) -> Path:
     """The path in an envelope. Raises EnvelopePathInvalid, EnvelopePathUnknown."""
+    text = text or "/"
     if not text.startswith("/"):
         raise EnvelopePathInvalid(path=text, problem="it does not begin with a slash")
     if kind == "policy":

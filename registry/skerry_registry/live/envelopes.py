@@ -13,6 +13,7 @@ from msgspec import structs
 from skerry import fields, headers, live, protocol, topics
 from skerry.errors import SkerryError
 from skerry.ids import check_thing_id, split_id
+from skerry.parts import PathUnknown
 from skerry.signals import Command, Response
 from skerry.things import ThingConflict, ThingNotAccessible
 from skerry.values import JsonInvalid, name
@@ -83,7 +84,8 @@ class Envelopes:
         except SkerryError as error:
             if asked.silent and asked.under_way:
                 return None
-            return protocol.error_envelope(error, asked.about, asked.headers)
+            originator = sender.subjects[0] if asked.under_way and sender.subjects else None
+            return protocol.error_envelope(error, asked.about, asked.headers, originator)
         except Exception:
             log.exception("envelope failed", extra={"topic": asked.about, "correlation": asked.correlation})
             return protocol.error_envelope(SkerryError(), asked.about, asked.headers)
@@ -98,6 +100,8 @@ class Envelopes:
             return None
         if topic.criterion == "errors" or (topic.criterion == "commands" and "status" in asked.members):
             return None  # somebody's answer that nobody here waits for
+        if topic.criterion in {"messages", "announcements"}:
+            raise topics.TopicUnknown(topic=text, problem=f"{topic.criterion} are not of the twin")
         if topic.criterion != "commands":
             raise topics.SignalUnknown(topic=text, problem=f"{topic.criterion} are not taken here")
         if topic.action == "checkPermissions":
@@ -121,6 +125,8 @@ class Envelopes:
                 response = await _in_time(self._registry.handle(command), wish.timeout or TIMEOUT)
                 return protocol.response_envelope(command, response) if wish.answer and wish.timeout else None
             gathered = await gather(self._registry.handle(command), command, wish, self._streams.acks)
+        except PathUnknown as error:
+            raise protocol.EnvelopePathUnknown(path=asked.members.get("path")) from error
         except ThingConflict as error:
             raise await self._named(command, error) from error
         except SkerryError as error:
