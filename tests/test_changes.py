@@ -352,7 +352,7 @@ async def test_changes_wait_in_order_for_a_policy_that_is_not_in_memory():
         writing = asyncio.create_task(registry.handle_all([put(number, "attributes", "a") for number in range(3)]))
         await store.entered.wait()
         for number in range(200):  # the policy, which nobody needs while the disk is busy, goes out of memory
-            await registry.bring("policy", [f"demo:none{number}"])
+            await registry.memory.bring("policy", [f"demo:none{number}"])
         store.loading.clear()
         store.open.set()
         await writing

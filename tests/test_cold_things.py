@@ -66,11 +66,11 @@ async def test_things_from_the_disk_are_what_a_read_would_show(tmp_path: Path):
         assert (await search.find(DITTO)).ids == sorted(IDS)
         whole = search.sees_all(DITTO)
         assert all(map(whole, IDS))
-        assert len(await registry.texts(IDS)) == len(IDS)
+        assert len(await registry.memory.texts(IDS)) == len(IDS)
         shown = rows(await retrieved(registry, IDS, DITTO, None, "c", whole))
-        assert len(await registry.texts(IDS)) == len(IDS)
+        assert len(await registry.memory.texts(IDS)) == len(IDS)
         assert shown == rows(await retrieved(registry, IDS, DITTO, None, "c"))
-        assert await registry.texts(IDS) == {}
+        assert await registry.memory.texts(IDS) == {}
         assert [list(thing) for thing in shown] == [["thingId", "policyId", "attributes"]] * len(IDS)
         assert repr(shown[5]["attributes"]) == repr({"n": 5, **ODD})
 
@@ -102,9 +102,9 @@ async def test_what_has_changed_since_is_read_from_memory(tmp_path: Path):
         await search.find(DITTO)
         await change(registry, "modify", IDS[0], ("attributes", "n"), 99)
         await change(registry, "delete", IDS[1])
-        assert (await registry.texts(IDS)).keys() == {*IDS[2:]}
+        assert (await registry.memory.texts(IDS)).keys() == {*IDS[2:]}
         shown = rows(await retrieved(registry, IDS, DITTO, None, "c", search.sees_all(DITTO)))
         assert [thing["attributes"]["n"] for thing in shown] == [99, *range(2, 12)]
     async with opened(tmp_path) as (registry, search):
         assert (await search.find(DITTO)).ids == sorted({*IDS} - {IDS[1]})
-        assert (await registry.texts(IDS)).keys() == {*IDS} - {IDS[1]}
+        assert (await registry.memory.texts(IDS)).keys() == {*IDS} - {IDS[1]}

@@ -85,7 +85,7 @@ async def until(holds: Callable[[], Any], seconds: float = 10) -> None:
 
 async def settled(one: World, revision: int) -> None:
     """Wait until the policy has come to a revision."""
-    await until(lambda: one.registry.held_now("policy", "a:p").revision >= revision)
+    await until(lambda: one.registry.memory.held("policy", "a:p").revision >= revision)
 
 
 async def quiet(one: World) -> None:
@@ -106,7 +106,7 @@ async def test_a_subject_leaves_when_its_time_is_over_with_one_event():
         assert await one.subjects() == ["x:owner"]
         event = one.events[-1]
         assert (event.action, event.path) == ("deleted", ("entries", "all", "subjects", "x:guest"))
-        assert one.registry.held_now("policy", "a:p").revision == 2
+        assert one.registry.memory.held("policy", "a:p").revision == 2
 
 
 async def test_after_a_restart_what_was_due_is_done():
@@ -116,7 +116,7 @@ async def test_after_a_restart_what_was_due_is_done():
     async with world(store) as one:
         one.now = START + 3600 * SECOND
         one.expiry.look()
-        await one.registry.bring("policy", ["a:p"])
+        await one.registry.memory.bring("policy", ["a:p"])
         await settled(one, 2)
         assert await one.subjects() == ["x:owner"]
 

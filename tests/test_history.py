@@ -300,7 +300,7 @@ async def test_a_thing_made_anew_shows_nothing_of_the_one_that_had_its_id_before
 
         async def lived(registry: Registry, values: dict[int, float]) -> list[float]:
             """The thing is made, tells values (at minutes of its own), and what is seen of them then."""
-            policy = {"policyId": "farm:T1"} if (await registry.ids("policy", "", 1)) else {}
+            policy = {"policyId": "farm:T1"} if (await registry.memory.ids("policy", "", 1)) else {}
             await registry.handle(Command(verb="modify", id="farm:T1", subjects=anne, value=policy))
             learned = [
                 Sample("farm:T1", "/features/scada/properties/power", NOW + at * MINUTE, now[0] + 1, value)

@@ -346,7 +346,7 @@ async def test_a_search_for_whose_fields_there_is_no_room_beside_others_is_put_o
     async with searching({"a:T1": turbine(1.0, a=1, b=2, c=3)}) as (registry, search):
         await search.warm()
         store, slots = MemoryStore(), search.index.slots
-        columns = Columns(slots, store, registry.unsaved, bytes_max=2 * PLACE * slots.capacity)
+        columns = Columns(slots, store, registry.memory.unsaved, bytes_max=2 * PLACE * slots.capacity)
         held = await columns.pin([("attributes", "a"), ("attributes", "b")])
         with pytest.raises(SearchMemoryTaken) as refused:
             await columns.pin([("attributes", "c")])
@@ -365,7 +365,7 @@ async def test_texts_that_take_more_than_there_is_end_the_reading_of_a_column():
     async with searching(things, store) as (registry, search):
         await search.ready()
         slots = search.index.slots
-        columns = Columns(slots, store, registry.unsaved, bytes_max=2 * PLACE * slots.capacity)
+        columns = Columns(slots, store, registry.memory.unsaved, bytes_max=2 * PLACE * slots.capacity)
         with pytest.raises(SearchMemoryTaken):
             await columns.pin([("attributes", "text")])
         assert not list(columns)

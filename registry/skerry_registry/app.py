@@ -291,7 +291,7 @@ class _Server(Struct, frozen=True, kw_only=True):
                 health=self.health,
                 load=self.store.load,
                 count=self.store.count,
-                hot=self.registry.hot,
+                hot=self.registry.memory.hot,
                 forgetting=self.registry.retention,
             ),
             progress=self.progress,

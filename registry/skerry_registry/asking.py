@@ -28,7 +28,7 @@ class Asker(Struct, frozen=True):
 
 
 class Asking:
-    """What of policies an asker may be told. Its methods raise Lacking, so they are for `Registry.known`."""
+    """What of policies an asker may be told. Its methods raise Lacking, so they are for `Memory.known`."""
 
     def __init__(self, registry: Registry, asker: Asker) -> None:
         """`registry` has the policies."""

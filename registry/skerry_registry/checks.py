@@ -77,7 +77,7 @@ async def check(registry: Registry, asker: Asker, checks: Mapping[str, Permissio
             check_thing_id(asked.entity_id)
             of_things[asked.entity_id] = None
     guards = await _guards(registry, list(of_things))
-    await registry.bring("policy", [*of_policies, *(guard for guard in guards.values() if guard)])
+    await registry.memory.bring("policy", [*of_policies, *(guard for guard in guards.values() if guard)])
     known: dict[tuple[str, str | None], Permits | None] = {}
     answers: dict[str, bool] = {}
     for name, asked in checks.items():
@@ -97,15 +97,15 @@ async def _permits(
     registry: Registry, subjects: tuple[str, ...], policy_id: str, namespace: str | None
 ) -> Permits | None:
     """The caller's rights under a policy."""
-    return await registry.known(lambda: registry.rights.permits(None, policy_id, subjects, namespace))
+    return await registry.memory.known(lambda: registry.rights.permits(None, policy_id, subjects, namespace))
 
 
 async def _guards(registry: Registry, thing_ids: list[str]) -> dict[str, str | None]:
     """The policy id of each thing; None where there is no thing."""
-    await registry.bring("thing", thing_ids)
-    return await registry.known(lambda: {id_: _guard(registry, id_) for id_ in thing_ids})
+    await registry.memory.bring("thing", thing_ids)
+    return await registry.memory.known(lambda: {id_: _guard(registry, id_) for id_ in thing_ids})
 
 
 def _guard(registry: Registry, thing_id: str) -> str | None:
-    document = registry.held_now("thing", thing_id).document
+    document = registry.memory.held("thing", thing_id).document
     return None if document is None else document["policyId"]

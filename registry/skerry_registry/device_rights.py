@@ -31,7 +31,7 @@ class ThingRights:
         """The rights of these subjects; None where there is no such thing. Raises NotInMemory."""
         registry = self._registry
         try:
-            held = registry.held_now("thing", thing_id)
+            held = registry.memory.held("thing", thing_id)
             if held.document is None:
                 return None
             namespace = thing_id.partition(":")[0]
@@ -43,29 +43,29 @@ class ThingRights:
 
     def last(self, subjects: tuple[str, ...], thing_id: str) -> bool:
         """Whether the rights just answered end only with a change of a policy, not with time."""
-        document = self._registry.held_now("thing", thing_id).document
+        document = self._registry.memory.held("thing", thing_id).document
         namespace = thing_id.partition(":")[0]
         return document is None or self._registry.rights.lasts(document["policyId"], subjects, namespace)
 
     async def load(self, thing_ids: Iterable[str]) -> None:
         """Bring things and their policies to memory. Raises SkerryError."""
         wanted = list(thing_ids)
-        await self._registry.bring("thing", wanted)
-        await self._registry.bring("policy", {id_ for id_ in map(self._policy_of, wanted) if id_ is not None})
+        await self._registry.memory.bring("thing", wanted)
+        await self._registry.memory.bring("policy", {id_ for id_ in map(self._policy_of, wanted) if id_ is not None})
         for thing_id in wanted:
-            await self._registry.known(lambda id_=thing_id: self._settled(id_))  # type: ignore[misc]
+            await self._registry.memory.known(lambda id_=thing_id: self._settled(id_))  # type: ignore[misc]
 
     def _policy_of(self, thing_id: str) -> str | None:
         """The thing's policy, if there is room for the thing in memory."""
         try:
-            document = self._registry.held_now("thing", thing_id).document
+            document = self._registry.memory.held("thing", thing_id).document
         except Lacking:
             return None
         return None if document is None else str(document["policyId"])
 
     def _settled(self, thing_id: str) -> None:
         """Raises Lacking while a policy is missing from memory."""
-        document = self._registry.held_now("thing", thing_id).document
+        document = self._registry.memory.held("thing", thing_id).document
         if document is not None:
             self._registry.rights.permits(None, document["policyId"], (), thing_id.partition(":")[0])
 

@@ -143,7 +143,7 @@ class Inquiries:
                 whole, question.subjects, asked, asking.may_read, namespace=namespace, now=self._registry.clock()
             )
 
-        return await self._registry.known(ask)
+        return await self._registry.memory.known(ask)
 
     async def simulate(self, asker: Asker, policy_id: str, changed: Json) -> Simulation:
         """Who would gain or lose what, on which things, if the policy were as it is sent.
@@ -151,13 +151,13 @@ class Inquiries:
         Raises PolicyNotAccessible, and what would refuse the change whoever sends it.
         """
         asking = Asking(self._registry, asker)
-        before = await self._registry.known(lambda: asking.policy(policy_id))
+        before = await self._registry.memory.known(lambda: asking.policy(policy_id))
         document = checked_policy(policy_id, (), changed, self._registry.clock())
         references.check(document)
         lockout.check(document)
-        after = await self._registry.known(lambda: self._registry.rights.effective_of(policy_id, document))
-        was = await self._registry.known(lambda: _named(before, asking))
-        will = await self._registry.known(lambda: _named(after, asking, sent=policy_id))
+        after = await self._registry.memory.known(lambda: self._registry.rights.effective_of(policy_id, document))
+        was = await self._registry.memory.known(lambda: _named(before, asking))
+        will = await self._registry.memory.known(lambda: _named(after, asking, sent=policy_id))
         _check_size(*was.entries, *will.entries)
         ids = [id_ for id_ in await self._things_of(asker.subjects, policy_id) if asker.reaches("thing", id_)]
         now = self._registry.clock()
@@ -181,7 +181,7 @@ class Inquiries:
         asking = Asking(self._registry, asker)
 
         def ask() -> tuple[dict[str, Json], EffectivePolicy]:
-            document = self._registry.held_now("thing", thing_id).document
+            document = self._registry.memory.held("thing", thing_id).document
             if document is None:
                 raise things.ThingNotAccessible(thing_id=thing_id)
             policy_id, namespace = document["policyId"], split_id(thing_id)[0]
@@ -190,7 +190,7 @@ class Inquiries:
                 raise things.ThingNotAccessible(thing_id=thing_id)
             return document, _named(asking.policy(policy_id), asking)
 
-        document, whole = await self._registry.known(ask)
+        document, whole = await self._registry.memory.known(ask)
         _check_size(*whole.entries)
         namespace, now = split_id(thing_id)[0], self._registry.clock()
         found = await self._aside(

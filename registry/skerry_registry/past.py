@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import UNSET, structs
 
@@ -16,17 +16,17 @@ from skerry_policies.parts import PolicyNotAccessible
 from skerry_registry import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from skerry.signals import Clock, Command, Event, Held, Kind, Micros, Response
     from skerry_policies.enforcer import Permits
+    from skerry_registry.memory import Memory
     from skerry_registry.ports import Store
     from skerry_registry.rights import Rights
 
 HEADERS = frozenset({"at-historical-revision", "at-historical-timestamp"})
 TOLD = "historical-headers"
 """The header that tells of the headers of an earlier change."""
-T = TypeVar("T")
 
 
 class ThingHistoryNotFound(SkerryError):
@@ -54,24 +54,17 @@ class Present(Protocol):
         ...
 
     @property
+    def memory(self) -> Memory:
+        """What entities are now."""
+        ...
+
+    @property
     def rights(self) -> Rights:
         """Who may what."""
         ...
 
     async def handle_all(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
         """Carry out commands of the present."""
-        ...
-
-    async def bring(self, kind: Kind, ids: Iterable[str]) -> None:
-        """Load entities into memory."""
-        ...
-
-    async def known(self, ask: Callable[[], T]) -> T:
-        """Answer a question, loading what it lacks."""
-        ...
-
-    def held_now(self, kind: Kind, id: str) -> Held:  # noqa: A002
-        """What everybody may see of an entity."""
         ...
 
 
@@ -160,16 +153,18 @@ class Past:
 
     async def _held(self, kind: Kind, id: str) -> Held:  # noqa: A002
         """What the entity is now."""
-        await self._present.bring(kind, [id])
-        return await self._present.known(lambda: self._present.held_now(kind, id))
+        await self._present.memory.bring(kind, [id])
+        return await self._present.memory.known(lambda: self._present.memory.held(kind, id))
 
     async def _permits(self, command: Command, document: dict[str, Any]) -> Permits | None:
         """The caller's rights as they are now."""
         present, subjects = self._present, command.subjects
         if command.kind == "policy":
-            return await present.known(lambda: present.rights.permits(None, command.id, subjects))
+            return await present.memory.known(lambda: present.rights.permits(None, command.id, subjects))
         namespace = command.id.partition(":")[0]
-        return await present.known(lambda: present.rights.permits(None, document["policyId"], subjects, namespace))
+        return await present.memory.known(
+            lambda: present.rights.permits(None, document["policyId"], subjects, namespace)
+        )
 
     async def _was(self, held: Held, revision: int | None, time: Micros, now: Micros) -> Held | None:
         """The state that is asked for, None where it is not known."""

@@ -43,8 +43,8 @@ class PolicyList:
         for first, stop in _ranges(sought.namespaces):
             place = max(after, first)
             while len(found) < limit and (not stop or place < stop):
-                ids = await self._registry.ids("policy", place, PAGE)
-                await self._registry.bring("policy", [id_ for id_ in ids if asker.reaches("policy", id_)])
+                ids = await self._registry.memory.ids("policy", place, PAGE)
+                await self._registry.memory.bring("policy", [id_ for id_ in ids if asker.reaches("policy", id_)])
                 for id_ in ids:
                     if stop and id_ >= stop:
                         break
@@ -59,10 +59,10 @@ class PolicyList:
 
     async def _shown(self, policy_id: str, asker: Asker, sought: Sought) -> Held | None:
         """A policy as far as the asker may read it, if that part of it is sought."""
-        return await self._registry.known(lambda: self._shown_now(policy_id, asker, sought))
+        return await self._registry.memory.known(lambda: self._shown_now(policy_id, asker, sought))
 
     def _shown_now(self, policy_id: str, asker: Asker, sought: Sought) -> Held | None:
-        held = self._registry.held_now("policy", policy_id)
+        held = self._registry.memory.held("policy", policy_id)
         if held.document is None or self._speaks_not_of(held.document, asker):
             return None
         permits = self._registry.rights.permits(None, policy_id, asker.subjects)

@@ -39,7 +39,7 @@ class Reasons:
         Where the reason cannot be found (the store is away, the policy's imports have no end) the refusal goes without.
         """
         try:
-            why = await self._registry.known(lambda: self._why(command, error, reach))
+            why = await self._registry.memory.known(lambda: self._why(command, error, reach))
         except SkerryError:
             return
         if why is not None:
@@ -56,7 +56,7 @@ class Reasons:
         """The same for a message to or from the thing, which takes WRITE at its path."""
 
         def why() -> Explanation | None:
-            document = self._registry.held_now("thing", thing_id).document
+            document = self._registry.memory.held("thing", thing_id).document
             if document is None:
                 return None
             asking = Asking(self._registry, Asker(subjects, reach))
@@ -75,7 +75,7 @@ class Reasons:
             )
 
         try:
-            found = await self._registry.known(why)
+            found = await self._registry.memory.known(why)
         except SkerryError:
             return
         if found is not None:
@@ -118,7 +118,7 @@ class Reasons:
             if len(command.path) == OF_ENTRY if permission == "EXECUTE" else action_of(command.path) is None:
                 yield command.id, [parts.resource_path(command.path)]
             return
-        document = self._registry.held_now("thing", command.id).document
+        document = self._registry.memory.held("thing", command.id).document
         if document is not None:
             yield document["policyId"], _touched(command)
         value = command.value if command.path == ("policyId",) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from skerry import things
 from skerry.errors import SkerryError
@@ -13,6 +13,7 @@ from skerry_registry.deciding import Deciding
 from skerry_registry.deliveries import Deliveries
 from skerry_registry.heads import Commit, Entry, Heads
 from skerry_registry.journal import Journal, Retention
+from skerry_registry.memory import Memory
 from skerry_registry.past import Past, is_asked
 from skerry_registry.ports import EventNotStorable, RevisionConflict, StoreUnavailable
 from skerry_registry.rights import Rights
@@ -22,7 +23,7 @@ from skerry_registry.snapshots import Snapshots
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from skerry.signals import Clock, Command, Held, Kind, Micros, NewId, Response
+    from skerry.signals import Clock, Command, Micros, NewId, Response
     from skerry_policies.document import Terms
     from skerry_policies.enforcer import Permits
     from skerry_registry.heads import Key
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from skerry_registry.ports import Store
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 Settled: TypeAlias = "Callable[[Commit], None]"
 """Told of a commit that is durable: `events`, and in `changes` the entry (its `held` is the new state) of each. Must not raise."""
@@ -102,10 +101,10 @@ class Registry:
             events=snapshot_events,
             entities=max(1_000, cache_things // 4),
         )
+        self.memory = Memory(store, self._heads, self._snapshots)
         self.retention = Retention(store, self.journal, clock, days=journal_retention_days, max_bytes=journal_max_bytes)
         self._sweeping: asyncio.Task[None] | None = None
         self._commits: set[asyncio.Task[None]] = set()
-        self._loading: dict[Key, asyncio.Task[None]] = {}
         self._claims: dict[Key, asyncio.Future[None]] = {}
         self._settled: list[Settled] = []
         self._refused: list[Refused] = []
@@ -143,8 +142,8 @@ class Registry:
     async def __aexit__(self, *exc: object) -> None:
         """Let what is in flight finish, save what lags, close the store."""
         try:
-            while self._commits or self._loading:
-                await asyncio.wait([*self._commits, *self._loading.values()])
+            while waited := [*self._commits, *self.memory.loads]:
+                await asyncio.wait(waited)
             if self._sweeping is not None:
                 self._sweeping.cancel()
                 await asyncio.wait([self._sweeping])
@@ -180,63 +179,20 @@ class Registry:
         """What `handle_all` would answer at this moment; nothing is changed."""
         return await self._carry_out(Run(commands, way="rehearsed"))
 
-    def hot(self) -> dict[str, int]:
-        """How many things of each namespace are in memory."""
-        return self._heads.namespaces()
-
     async def permits(self, subjects: tuple[str, ...], thing_id: str) -> Permits:
         """The caller's rights on a thing; raises ThingNotAccessible when it may see nothing of it, nor of its history."""
-        held = (await self._fetch([("thing", thing_id)]))[0].held
+        held = (await self.memory.fetch([("thing", thing_id)]))[0].held
         if held.document is not None:
             policy_id, namespace = held.document["policyId"], thing_id.partition(":")[0]
-            permits = await self.known(lambda: self.rights.permits(None, policy_id, subjects, namespace))
+            permits = await self.memory.known(lambda: self.rights.permits(None, policy_id, subjects, namespace))
             if permits is not None and any(permits.may_partly("thing", (), right) for right in ("READ", "READ_TS")):
                 return permits
         raise things.ThingNotAccessible(thing_id=thing_id)
 
     async def reborn(self, thing_id: str) -> Micros | None:
         """When the thing was made, where another had its id before; else None."""
-        held = (await self._fetch([("thing", thing_id)]))[0].held
+        held = (await self.memory.fetch([("thing", thing_id)]))[0].held
         return held.created if held.earlier else None
-
-    def held_now(self, kind: Kind, id: str) -> Held:  # noqa: A002 - the model's word
-        """What everybody may see of an entity, from memory. Raises Lacking."""
-        return self._deciding.find(kind, id).held
-
-    def unsaved(self) -> list[Held]:
-        """The newest states of all entities of which `Store.scan` may show older ones, in the order to take them in."""
-        return self._snapshots.unsaved()
-
-    async def bring(self, kind: Kind, ids: Iterable[str]) -> None:
-        """Load entities into memory, as far as the bound of the cache leaves them there."""
-        await self._fetch([(kind, id_) for id_ in ids])
-
-    async def texts(self, ids: Iterable[str]) -> dict[str, str]:
-        """The whole documents, as JSON, of existing things among these that are not in memory, and need not be brought there."""
-        cold = [id_ for id_ in ids if self._heads.find(("thing", id_)) is None and ("thing", id_) not in self._loading]
-        return await self._store.documents(cold) if cold else {}
-
-    async def ids(self, kind: Kind, after: str, limit: int) -> list[str]:
-        """Ids of entities that exist, > `after`, sorted, at most `limit`; whoever may see them."""
-        return await self._store.ids(kind, after, limit)
-
-    async def known(self, ask: Callable[[], T]) -> T:
-        """What a question to the rights comes to (`rights.permits`, `rights.effective` ...), policies loaded as it needs them."""
-        try:
-            return ask()
-        except Lacking as lacking:
-            keys = lacking.keys
-        run = Run(())
-        try:
-            while True:
-                await self._fetch(keys, run)
-                try:
-                    return ask()
-                except Lacking as lacking:
-                    keys = lacking.keys
-        finally:
-            for entry in run.pinned:
-                entry.pins -= 1
 
     async def _carry_out(self, run: Run) -> list[Response | SkerryError]:
         """Decide, commit, and decide anew what rested on a commit that failed."""
@@ -374,38 +330,9 @@ class Registry:
             if not run.fetched:
                 run.fetched = True
                 wanted |= {(c.kind, c.id) for c in rest} | set(_policies_of_new(rest))
-            entries = await self._fetch(wanted, run)
+            entries = await self.memory.fetch(wanted, run)
             documents = [entry.head.document for entry in entries if entry.key[0] == "thing"]
-            await self._fetch({("policy", document["policyId"]) for document in documents if document}, run)
-
-    async def _fetch(self, keys: Iterable[Key], run: Run | None = None) -> list[Entry]:
-        """The entries, from memory or the store, in order; a run has them pinned until it has decided."""
-        keys = list(keys)
-        loop = asyncio.get_running_loop()
-        for key in keys:
-            if key not in self._loading and self._heads.find(key) is None:
-                self._loading[key] = loop.create_task(self._load(key))
-        entries: list[Entry] = []
-        for key in keys:
-            entry = self._heads.find(key)
-            while entry is None:
-                load = self._loading.get(key)
-                if load is None:
-                    load = self._loading[key] = loop.create_task(self._load(key))
-                await asyncio.shield(load)
-                entry = self._heads.find(key)
-            entries.append(entry)
-            if run is not None:
-                entry.pins += 1
-                run.pinned.append(entry)
-        return entries
-
-    async def _load(self, key: Key) -> None:
-        """Bring one entity into memory."""
-        try:
-            self._heads.put(await self._store.load(*key))
-        finally:
-            del self._loading[key]
+            await self.memory.fetch({("policy", document["policyId"]) for document in documents if document}, run)
 
     def _begin(self, run: Run) -> Commit:
         """An empty commit."""

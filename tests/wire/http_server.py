@@ -90,7 +90,7 @@ def inside_of(settings: Settings, registry: Registry, store: MemoryStore) -> Ins
         health=lambda: {"status": "UP", "parts": {"journal": {"status": "UP", "number": registry.journal.last}}},
         load=store.load,
         count=store.count,
-        hot=registry.hot,
+        hot=registry.memory.hot,
         forgetting=registry.retention,
     )
 

@@ -65,14 +65,14 @@ class Readers:
         return await self._may_write(policy, subjects, verdicts)
 
     async def _held(self, kind: Kind, id: str) -> Held:  # noqa: A002 - the model's word
-        return await self._registry.known(lambda: self._registry.held_now(kind, id))
+        return await self._registry.memory.known(lambda: self._registry.memory.held(kind, id))
 
     async def _may_write(self, policy: str, subjects: tuple[str, ...], verdicts: dict[str, bool]) -> bool:
         """Whether these subjects may write the whole policy."""
         known = verdicts.get(policy)
         if known is None:
             registry = self._registry
-            permits = await registry.known(lambda: registry.rights.permits(None, policy, subjects))
+            permits = await registry.memory.known(lambda: registry.rights.permits(None, policy, subjects))
             known = verdicts[policy] = permits is not None and permits.may("policy", (), "WRITE")
         return known
 

@@ -89,11 +89,11 @@ class Refusals:
         policy = entity
         try:
             if kind == "thing":
-                document = self._registry.held_now("thing", entity).document
+                document = self._registry.memory.held("thing", entity).document
                 if document is None:
                     return "", None
                 policy = document["policyId"]
-            return policy, self._registry.held_now("policy", policy).revision
+            return policy, self._registry.memory.held("policy", policy).revision
         except Lacking:
             return "", None
 

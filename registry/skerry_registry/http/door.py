@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from skerry.errors import SkerryError
 from skerry.signals import Clock, Command, Response
+from skerry_registry.memory import Memory
 
 
 class Door(Protocol):
     """The registry, as far as HTTP knows it."""
 
     clock: Clock
+    memory: Memory
 
     async def handle(self, command: Command) -> Response:
         """Carry out one command; raises SkerryError."""
@@ -20,10 +22,6 @@ class Door(Protocol):
 
     async def handle_all(self, commands: Sequence[Command]) -> list[Response | SkerryError]:
         """Carry out many, each for itself."""
-        ...
-
-    async def texts(self, ids: Iterable[str]) -> dict[str, str]:
-        """The documents of those of the things that are not in memory, as JSON; nobody's rights are asked."""
         ...
 
     async def handle_together(self, commands: Sequence[Command]) -> list[Response | SkerryError]:

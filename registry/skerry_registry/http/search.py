@@ -270,7 +270,7 @@ async def shown(  # noqa: PLR0917 - as `retrieved`
         if start:
             await asyncio.sleep(0)  # others have their turn
         part = ids[start : start + TURN]
-        texts = await door.texts(filter(whole, part)) if whole is not None and selector is None else {}
+        texts = await door.memory.texts(filter(whole, part)) if whole is not None and selector is None else {}
         commands = [
             Command(verb="retrieve", id=id_, subjects=subjects, headers=headers) for id_ in part if id_ not in texts
         ]

@@ -66,7 +66,7 @@ class Backlog:
         wanted = [event for event in events if is_told(event) and reader.concerns(event)]
         if not wanted:
             return []
-        things = await self._registry.known(lambda: self._things({event.id for event in wanted}, subjects))
+        things = await self._registry.memory.known(lambda: self._things({event.id for event in wanted}, subjects))
         found: list[Readable] = []
         for event in wanted:
             held, permits = things[event.id]
@@ -114,7 +114,7 @@ class Backlog:
         found: dict[str, tuple[Held, Permits | None]] = {}
         for id_ in ids:
             try:
-                held = registry.held_now("thing", id_)
+                held = registry.memory.held("thing", id_)
                 permits = None
                 if held.document is not None:
                     namespace = id_.partition(":")[0]
@@ -134,12 +134,12 @@ class Backlog:
         policy_id, registry = end.by.policy_id, self._registry
 
         def ask() -> Permits | None:
-            guard = registry.held_now("policy", policy_id)
+            guard = registry.memory.held("policy", policy_id)
             if guard.document is None or guard.created > end.timestamp:
                 return None
             return registry.rights.permits(None, policy_id, subjects, event.id.partition(":")[0])
 
-        return await registry.known(ask)
+        return await registry.memory.known(ask)
 
     async def _end(self, event: Event, newest: int) -> Event | None:
         """The deletion with which the life ended that an event belongs to."""

@@ -200,7 +200,7 @@ class Changes:
         """Tell what had to wait, in order: for policies that were not in memory, or for its turn."""
         while self._behind:
             try:
-                await self._registry.known(self._tell_some)
+                await self._registry.memory.known(self._tell_some)
             except StoreUnavailable as error:
                 log.warning("changes wait for their policies", extra={"reason": error.text})
                 await asyncio.sleep(PATIENCE)

@@ -171,7 +171,7 @@ class Live:
         self._check_size(signal)
         told = _told(signal, sender, answered=seconds > 0 and LIVE in labels)
         try:
-            delivery = await self._registry.known(lambda: self._delivery(told, sender, signal.headers))
+            delivery = await self._registry.memory.known(lambda: self._delivery(told, sender, signal.headers))
         except SkerryError as error:
             await self._refuse(signal, sender, error)
             raise
@@ -219,7 +219,7 @@ class Live:
 
     def _delivery(self, told: LiveSignal, sender: Sender, asked: Mapping[str, str]) -> _Delivery:
         """Who gets what of a signal with these headers. Raises what the sender is refused with, Lacking."""
-        held = self._registry.held_now("thing", told.id)
+        held = self._registry.memory.held("thing", told.id)
         if held.document is None:
             raise ThingNotAccessible(thing_id=told.id)
         policy_id, namespace, rights = held.document["policyId"], split_id(told.id)[0], self._registry.rights
@@ -310,11 +310,11 @@ class Live:
         answer = structs.replace(answer, headers=headers, topic=answer.topic if answer.action == "" else signal.topic)
         if signal.sort == "message" or answer.value is UNSET or answer.status not in GOOD:
             return answer
-        return await self._registry.known(lambda: self._readable(answer, signal, question.delivery.sender))
+        return await self._registry.memory.known(lambda: self._readable(answer, signal, question.delivery.sender))
 
     def _readable(self, answer: LiveSignal, signal: LiveSignal, sender: Sender) -> LiveSignal:
         """What of the answer to a command the asker may read. Raises what says that it is nothing."""
-        document = self._registry.held_now("thing", signal.id).document
+        document = self._registry.memory.held("thing", signal.id).document
         if document is None:
             raise ThingNotAccessible(thing_id=signal.id)
         permits = self._registry.rights.permits(None, document["policyId"], sender.subjects, split_id(signal.id)[0])
@@ -366,7 +366,10 @@ class Live:
 
     async def _exists(self, thing_id: str) -> bool:
         """Whether the thing is there, whoever may see it."""
-        return await self._registry.known(lambda: self._registry.held_now("thing", thing_id).document) is not None
+        return (
+            await self._registry.memory.known(lambda: self._registry.memory.held("thing", thing_id).document)
+            is not None
+        )
 
 
 def _told(signal: LiveSignal, sender: Sender, *, answered: bool) -> LiveSignal:

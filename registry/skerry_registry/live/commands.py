@@ -102,7 +102,7 @@ async def _matches(registry: Registry, command: Command) -> bool:
     question = structs.replace(command, headers={"condition": condition})
 
     def holds() -> bool:
-        held = registry.held_now("thing", command.id)
+        held = registry.memory.held("thing", command.id)
         if held.document is None:
             return False
         namespace = split_id(command.id)[0]
@@ -110,6 +110,6 @@ async def _matches(registry: Registry, command: Command) -> bool:
         return permits is not None and guarded.holds(permits, held, question, registry.clock())
 
     try:
-        return await registry.known(holds)
+        return await registry.memory.known(holds)
     except ConditionInvalid as error:
         raise ConditionInvalid(**{**error.facts, "header": CONDITION}) from error

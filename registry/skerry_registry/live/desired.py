@@ -148,8 +148,8 @@ class Desired:
         after = ""
         while True:
             try:
-                ids = await self._registry.ids("thing", after, PAGE)
-                texts = await self._registry.texts(ids)
+                ids = await self._registry.memory.ids("thing", after, PAGE)
+                texts = await self._registry.memory.texts(ids)
             except SkerryError as error:
                 log.warning("desired state not read", extra={"reason": str(error)})
                 await asyncio.sleep(RETRY_SECONDS)
@@ -168,11 +168,11 @@ class Desired:
         """The thing as everybody may see it."""
         while True:
             try:
-                return self._registry.held_now("thing", thing_id)
+                return self._registry.memory.held("thing", thing_id)
             except Lacking:
                 pass
             try:
-                return await self._registry.known(lambda: self._registry.held_now("thing", thing_id))
+                return await self._registry.memory.known(lambda: self._registry.memory.held("thing", thing_id))
             except SkerryError as error:
                 log.warning("desired state waits for the store", extra={"thing": thing_id, "reason": str(error)})
                 await asyncio.sleep(RETRY_SECONDS)
@@ -236,7 +236,7 @@ class Desired:
         assert held.document is not None
         policy_id, namespace = held.document["policyId"], split_id(held.id)[0]
         try:
-            return await self._registry.known(
+            return await self._registry.memory.known(
                 lambda: self._registry.rights.permits(None, policy_id, subjects, namespace)
             )
         except SkerryError:

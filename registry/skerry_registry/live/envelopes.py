@@ -150,7 +150,7 @@ class Envelopes:
         value, policy_id = command.value, command.id
         if isinstance(value, dict) and "policyId" in value:
             return error
-        held = await self._registry.known(lambda: self._registry.held_now("policy", policy_id))
+        held = await self._registry.memory.known(lambda: self._registry.memory.held("policy", policy_id))
         return error if held.document is None else ThingNotCreatable(thing_id=command.id, policy_id=policy_id)
 
     async def _choose(self, asked: _Asked, command: Command, sender: Sender) -> Envelope:

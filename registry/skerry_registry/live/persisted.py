@@ -144,8 +144,8 @@ class Persisted:
 
     async def _held(self, kind: Kind, id: str) -> Held:  # noqa: A002
         """What the entity is now."""
-        await self._registry.bring(kind, [id])
-        return await self._registry.known(lambda: self._registry.held_now(kind, id))
+        await self._registry.memory.bring(kind, [id])
+        return await self._registry.memory.known(lambda: self._registry.memory.held(kind, id))
 
     async def _permits(self, held: Held, sender: Sender) -> Permits | None:
         """The caller's rights on an entity as they are now; None where it is not there."""
@@ -153,9 +153,11 @@ class Persisted:
         if document is None:
             return None
         if held.kind == "policy":
-            return await registry.known(lambda: registry.rights.permits(None, held.id, subjects))
+            return await registry.memory.known(lambda: registry.rights.permits(None, held.id, subjects))
         namespace = held.id.partition(":")[0]
-        return await registry.known(lambda: registry.rights.permits(None, document["policyId"], subjects, namespace))
+        return await registry.memory.known(
+            lambda: registry.rights.permits(None, document["policyId"], subjects, namespace)
+        )
 
 
 def _bounds(span: Span, newest: int) -> tuple[int, int]:

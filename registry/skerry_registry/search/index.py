@@ -31,7 +31,7 @@ class Index:
         self.slots = Slots(self._grow)
         self.guard = np.zeros(self.slots.capacity, np.int32)
         self.guards = Guards(roots=registry.rights.has_roots)
-        self.columns = Columns(self.slots, store, registry.unsaved)
+        self.columns = Columns(self.slots, store, registry.memory.unsaved)
         self._early: dict[tuple[Kind, str], Held] | None = {}
         self._fresh: set[tuple[Kind, str]] | None = set()
         registry.on_settled(self._note)
@@ -51,7 +51,7 @@ class Index:
             self.slots.fill(ids)
             for held in early.values():
                 self._take(held)
-            for held in self._registry.unsaved():
+            for held in self._registry.memory.unsaved():
                 self._take(held)
         await self._load_policies()
         await self._load_guards()

@@ -327,7 +327,7 @@ class Search:
         since = time.perf_counter()
         for start in range(0, len(unsure), DOCUMENTS):
             some = unsure[start : start + DOCUMENTS]
-            await self._registry.bring("thing", [id_ for _, id_ in some])
+            await self._registry.memory.bring("thing", [id_ for _, id_ in some])
             for slot, id_ in some:
                 reader = await self._readers.reader(subjects)
                 held = await self._held(id_)
@@ -346,9 +346,9 @@ class Search:
     async def _held(self, id_: str) -> Held:
         while True:
             try:
-                return self._registry.held_now("thing", id_)
+                return self._registry.memory.held("thing", id_)
             except Lacking:
-                await self._registry.bring("thing", [id_])
+                await self._registry.memory.bring("thing", [id_])
 
     def _page(  # noqa: PLR0917 - as `find` was asked
         self, reader: Reader, slots: Slots, sort: Sequence[Sort], after: After | None, skip: int, size: int

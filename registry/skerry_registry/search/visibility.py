@@ -138,7 +138,7 @@ class Reader:
     async def _resolved(self, shape: Shape) -> Permits | None:
         """The rights under a policy, with all that it rests upon."""
         rights = self._registry.rights
-        return await self._registry.known(
+        return await self._registry.memory.known(
             lambda: rights.permits(None, shape.policy_id, self._subjects, shape.namespace)
         )
 
