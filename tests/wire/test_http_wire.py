@@ -390,3 +390,24 @@ async def test_streams_are_told_of_the_end_and_what_is_being_answered_is_answere
         assert await stream.read() == b"4\r\nlast\r\n0\r\n\r\n"
         assert await read_answer(reader) == WANTED[0]
         assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("end", [b"0\r\nX-Endless: ", b"2;endless="])
+async def test_a_body_has_no_endless_trailers(end: bytes):
+    head = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    async with place(echo) as there, there.connection(head + end) as (reader, writer):
+        found = asyncio.create_task(reader.readline())
+        with contextlib.suppress(ConnectionError):
+            while not found.done():
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+        assert (await found).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_long_body_in_many_pieces_with_trailers_is_none_too_many():
+    body = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+    sent = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    async with place(echo) as there:
+        found = await there.whole(sent + body * 10 + b"0\r\nX-Trailer: " + b"y" * 10_000 + b"\r\n\r\n")
+    assert found.startswith(b"HTTP/1.1 200")
+    assert found.endswith(b"x" * 65_536)

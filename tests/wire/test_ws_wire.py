@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from skerry_registry.http import run_http
 from skerry_registry.settings import Settings
+from skerry_registry.ws.connection import WebSocket
 from skerry_registry.ws.wire import FRAME_MAX, Handshake, Limits, Listener, Refusal, Wire, frame
 
 PATIENCE = 20
@@ -177,6 +179,62 @@ async def test_messages_in_fragments_are_put_together_with_pings_between(place: 
         await reader.readuntil(b"\r\n\r\n")
         pong, text = b"\x8a\x06there?", frame(b"one two three")
         assert await reader.readexactly(len(pong + text)) in {pong + text, text + pong}
+
+
+async def test_fragments_with_nothing_in_them_take_no_room(place: Place):
+    parts = masked(1, b"a", fin=False) + masked(0, b"", fin=False) * 20_000 + masked(0, b"b")
+    async with place.raw(OPENING + KEY + b"\r\n" + parts) as (reader, _):
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(4) == frame(b"ab")
+    async with place.raw(OPENING + KEY + b"\r\n" + parts[: -len(masked(0, b"b"))]) as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(masked(9, b"!"))
+        assert await reader.readexactly(3) == b"\x8a\x01!"
+        (wire,) = (held for held in gc.get_objects() if isinstance(held, WebSocket) and held._parts)
+        assert wire._parts == [b"a"]
+
+
+async def test_who_does_not_take_the_answers_to_his_pings_is_not_read_on(place: Place):
+    flood = masked(9, b"p" * 125) * 1_000
+    async with place.raw(OPENING + KEY + b"\r\n") as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        wire = place.sessions[0].wire
+        sent, taken = 0, True
+        while taken and sent < 64_000_000:  # more than the sockets between hold
+            writer.write(flood)
+            sent += len(flood)
+            try:
+                async with asyncio.timeout(2):
+                    await writer.drain()
+            except TimeoutError:
+                taken = False
+        assert not taken
+        assert wire.waiting < 1_000_000
+        async with asyncio.timeout(PATIENCE):
+            assert await reader.readexactly(127) == b"\x8a\x7d" + b"p" * 125
+            while writer.transport.get_write_buffer_size():
+                await reader.read(1_000_000)
+            writer.write(masked(1, b"still there"))
+            last = b""
+            while frame(b"still there") not in last:
+                last = last[-100:] + await reader.read(1_000_000)
+
+
+async def test_tiny_frames_in_great_number_leave_others_their_turns(place: Place):
+    turns = 0
+    async with place.raw(OPENING + KEY + b"\r\n") as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        (wire,) = (
+            held for held in gc.get_objects() if isinstance(held, WebSocket) and held._listener is place.sessions[0]
+        )
+        wire.data_received(masked(2, b"") * 30_000 + masked(1, b"end"))
+        while not place.sessions[0].told:
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns > 5
+        assert await reader.readexactly(5) == frame(b"end")
+        writer.write(masked(1, b"more"))
+        assert await reader.readexactly(6) == frame(b"more")
 
 
 async def test_binary_messages_are_passed_over(place: Place):

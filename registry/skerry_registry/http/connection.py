@@ -36,6 +36,7 @@ QUEUE_MAX = 100
 LINGER = 2.0
 """Seconds for a client to read why its request is refused."""
 HEAD_MAX = 262_144
+"""Bytes of a head; also those between two pieces of a body, and after the last (extensions of chunks, trailers)."""
 ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -191,8 +192,7 @@ class Connection(asyncio.Protocol):
             return
         if self._deaf:
             return
-        if self._in_head:
-            self._head_size += len(data)
+        self._head_size += len(data)
         while data:
             try:
                 self._parser.feed_data(data)
@@ -211,7 +211,7 @@ class Connection(asyncio.Protocol):
                 self._refuse(RequestInvalid(problem=str(error.__context__ or error).rstrip(".").lower()))
                 return
             break
-        if self._in_head and self._head_size > HEAD_MAX:
+        if self._head_size > HEAD_MAX:
             self._refuse(HeadersTooLarge(size=self._head_size, limit=HEAD_MAX))
 
     # What the parser calls.
@@ -279,6 +279,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
+        self._head_size = 0
         call = self._incoming
         if call is None:
             return
@@ -294,6 +295,7 @@ class Connection(asyncio.Protocol):
             self._incoming.finish()
             self._incoming = None
         self._in_head = True
+        self._head_size = 0
 
     # What calls need.
 

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 200
 """Sockets that are written to in one turn of the loop."""
+SLICE = 16_384
+"""Bytes of what a client has sent that are looked at in one turn: they may be thousands of tiny frames."""
 HIGH, LOW = 65_536, 16_384
 """Bytes waiting: `Listener.drained` comes when there were more than the one and are less than the other."""
 REASON_MAX = 123
@@ -77,9 +79,11 @@ class WebSocket(asyncio.Protocol):
         "_asked",
         "_blocked",
         "_closing",
+        "_due",
         "_forget",
         "_full",
         "_heard",
+        "_held",
         "_listener",
         "_loop",
         "_out",
@@ -90,6 +94,8 @@ class WebSocket(asyncio.Protocol):
         "_protocol",
         "_size",
         "_transport",
+        "_unread",
+        "_unsent",
     )
 
     def __init__(self, listener: Listener, outgoing: Outgoing, forget: Callable[[Any], None]) -> None:
@@ -105,6 +111,10 @@ class WebSocket(asyncio.Protocol):
         self._parts: list[bytes] | None = None
         self._pending: deque[str] = deque()
         self._paused = False
+        self._held = True
+        self._unread = b""
+        self._due = False
+        self._unsent = 0
         self._heard = loop.time()
         self._asked = self._heard
         self._closing = 0.0
@@ -115,10 +125,8 @@ class WebSocket(asyncio.Protocol):
         self._transport = transport
         transport.set_write_buffer_limits(HIGH, LOW)
         self._listener.opened(self)
-        if early:
-            self.data_received(early)
-        if not self._paused:
-            transport.resume_reading()
+        self._unread = early
+        self._go_on()
 
     # What the session asks.
 
@@ -157,9 +165,8 @@ class WebSocket(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more."""
-        if not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+        self._paused = True
+        self._go_on()
 
     def resume(self) -> None:
         """Read on."""
@@ -182,6 +189,13 @@ class WebSocket(asyncio.Protocol):
         limits = self._outgoing.limits
         if self._closing:
             if now - self._closing > limits.close:
+                self.abort()
+        elif self._blocked:
+            unsent = self._transport.get_write_buffer_size()
+            if unsent != self._unsent:
+                self._unsent, self._heard = unsent, now
+            elif now - self._heard > limits.take:
+                log.info("client takes nothing", extra={"bytes": unsent})
                 self.abort()
         elif self._paused:
             self._heard = now
@@ -211,13 +225,16 @@ class WebSocket(asyncio.Protocol):
         """The client has closed its side."""
 
     def pause_writing(self) -> None:
-        """The client takes less than it is sent."""
+        """The client takes less than it is sent; what it sends meanwhile, pings for one, would only add to that."""
         self._blocked = True
+        self._go_on()
 
     def resume_writing(self) -> None:
         """The client has taken what waited."""
         self._blocked = False
+        self._heard = self._loop.time()
         self._ease()
+        self._go_on()
 
     def _ease(self) -> None:
         self._full = False
@@ -227,20 +244,48 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Frames, whole or in part."""
         self._heard = self._loop.time()
+        self._unread = self._unread + data if self._unread else data
+        self._read()
+
+    def _read(self) -> None:
+        """Take a slice of what has come."""
+        self._due = False
+        if self._closing and self._transport.is_closing():
+            return
+        data, self._unread = self._unread[:SLICE], self._unread[SLICE:]
         protocol = self._protocol
-        protocol.receive_data(data)
-        for frame in protocol.events_received():
-            if isinstance(frame, Frame):
-                self._take(frame)
+        if data:
+            protocol.receive_data(data)
+            for frame in protocol.events_received():
+                if isinstance(frame, Frame):
+                    self._take(frame)
         self._deliver()
         self._reply()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Have more come, unless there is something to do or to take before."""
+        if self._transport.is_closing():
+            return
+        waits = not self._closing and (self._paused or self._blocked)
+        hold = waits or bool(self._unread)
+        if hold != self._held:
+            self._held = hold
+            if hold:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+        if self._unread and not waits and not self._due:
+            self._due = True
+            self._loop.call_soon(self._read)
 
     def _take(self, frame: Frame) -> None:
         """Put messages together; binary ones are passed over."""
         opcode = frame.opcode
         if opcode is Opcode.CONT:
             if self._parts is not None:
-                self._parts.append(bytes(frame.data))
+                if frame.data:  # of empty ones there is no end
+                    self._parts.append(bytes(frame.data))
                 if frame.fin:
                     whole, self._parts = b"".join(self._parts), None
                     self._told(whole)
@@ -269,8 +314,7 @@ class WebSocket(asyncio.Protocol):
     def _read_on(self) -> None:
         self._deliver()
         self._reply()
-        if not self._paused and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._go_on()
 
     def _write_out(self) -> None:
         """Send what the protocol has to say, after what was sent before; an empty piece closes our side."""
@@ -282,3 +326,4 @@ class WebSocket(asyncio.Protocol):
                 self._transport.write_eof()
         if self._protocol.close_expected() and not self._closing:
             self._closing = self._loop.time()
+            self._go_on()
