@@ -388,6 +388,25 @@ async def test_filters_and_extra_fields():
         assert envelope_of(thing[0])["extra"] == {"attributes": {"public": 1}}
 
 
+async def test_nobody_passes_off_extra_fields_or_places_in_the_journal_of_his_own():
+    async with house() as there:
+        heard, events = there.hears(), there.hears("event", ANNE, extra=fields.parse("attributes/missing"))
+        made_up = {"attributes": {"secret": "made up", "missing": "made up"}}
+        asked = message(**{"skerry-number": "7"})
+        await there.live.send(signal_from(envelope_of(asked) | {"extra": made_up}), anne, seconds=0)
+        event = {
+            "topic": "demo/T1/things/live/events/modified",
+            "path": "/attributes/public",
+            "value": 1,
+            "revision": 1,
+        }
+        await there.live.send(signal_from(event | {"headers": {}, "extra": made_up}), anne, seconds=0)
+        for signal in (*heard, *events):
+            assert "extra" not in envelope_of(signal)
+            assert "skerry-number" not in signal.headers
+        assert [len(heard), len(events)] == [1, 1]
+
+
 async def test_a_condition_is_checked_against_what_the_sender_may_read():
     async with house() as there:
         heard = there.hears()

@@ -59,6 +59,27 @@ async def test_a_change_is_answered_when_all_have_acknowledged_it(tmp_path: Path
             await dialog.close()
 
 
+async def test_nobody_acknowledges_what_he_may_not_read(tmp_path: Path) -> None:
+    async with farm(tmp_path, users=("device", "eve", "reader")) as server:
+        await server.policy("x:p", device=ALL, reader={"message:/inbox": "READ"})
+        await server.thing("x:T1", "x:p")
+        await server.policy("x:q", eve=ALL)
+        await server.thing("x:Eve", "x:q")
+        device, eve, reader = [await server.connect(name) for name in ("device", "eve", "reader")]
+        await device.subscribe("device/x/T1/replies")
+        await eve.subscribe("device/x/Eve/replies")
+        await say(device, change(1, **{"requested-acks": ["custom:label"], "timeout": "20s"}))
+        assert await server.read("x:T1", "attributes", "a") == 1
+        topic = "x/T1/things/twin/acks/custom:label"
+        ack = {"topic": topic, "path": "/", "status": 200, "headers": {"correlation-id": "c1"}}
+        assert await eve.publish("ditto/x/Eve", msgspec.json.encode({**ack, "value": "forged"})) == 0
+        assert (await heard(eve))["value"]["error"] == "things:thing.notfound"
+        assert await reader.publish("telemetry", msgspec.json.encode({**ack, "value": "true"})) == 0
+        assert (await heard(device))["value"]["custom:label"]["payload"] == "true"
+        for dialog in (device, eve, reader):
+            await dialog.close()
+
+
 async def test_acknowledgements_without_time_to_wait_are_refused(tmp_path: Path) -> None:
     async with farm(tmp_path) as server:
         await server.policy("x:p", device=ALL)

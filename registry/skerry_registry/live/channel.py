@@ -23,6 +23,7 @@ from skerry_policies.imports import ImportInvalid
 from skerry_registry import guarded, refusals
 from skerry_registry.lateness import CommandTimeout
 from skerry_registry.live.listeners import Listener, Listeners, LiveWanted, Take, resource_of
+from skerry_registry.live.views import NUMBER
 from skerry_registry.reasons import Reasons
 from skerry_registry.runs import Lacking
 
@@ -46,7 +47,7 @@ WAITING_OF_ONE = 20_000
 FORBIDDEN = 403
 GOOD = range(200, 300)
 """Statuses that say success."""
-_DROPPED = INBOUND | {"declared-acks", "channel", "version"}
+_DROPPED = INBOUND | {"declared-acks", "channel", "version", NUMBER}
 """Headers that whoever listens is not told, or not as they came."""
 
 
@@ -387,7 +388,7 @@ def _told(signal: LiveSignal, sender: Sender, *, answered: bool) -> LiveSignal:
     else:
         merging = signal.action == "merge"
         headers["content-type"] = "application/merge-patch+json" if merging else "application/json"
-    return structs.replace(signal, headers=headers, value=value, origin=sender.origin)
+    return structs.replace(signal, headers=headers, value=value, extra=UNSET, origin=sender.origin)
 
 
 def _about(signal: LiveSignal) -> dict[str, str]:
@@ -419,7 +420,7 @@ def _answered(signal: LiveSignal, question: _Question, sender: Sender) -> LiveSi
             value = normal(value, headers.get("content-type", ""))
     else:
         headers.setdefault("content-type", "application/json")
-    return structs.replace(signal, headers=headers, value=value, origin=sender.origin)
+    return structs.replace(signal, headers=headers, value=value, extra=UNSET, origin=sender.origin)
 
 
 def _ack_of(answer: LiveSignal) -> Ack:

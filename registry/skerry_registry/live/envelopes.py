@@ -96,7 +96,7 @@ class Envelopes:
         if topic.channel == "live" and live.is_live(text):
             return await self._live(asked, sender)
         if topic.criterion == "acks":
-            self._acknowledge(asked, sender)
+            await self._acknowledge(asked, sender)
             return None
         if topic.criterion == "errors" or (topic.criterion == "commands" and "status" in asked.members):
             return None  # somebody's answer that nobody here waits for
@@ -182,12 +182,29 @@ class Envelopes:
             return acks_envelope(signal.id, outcome.acks, asked.correlation, channel="live")
         return None if outcome.answer is None else live.envelope_of(outcome.answer)
 
-    def _acknowledge(self, asked: _Asked, sender: Sender) -> None:
-        """An acknowledgement: of a thing's signal, or of what a policy announced."""
+    async def _acknowledge(self, asked: _Asked, sender: Sender) -> None:
+        """An acknowledgement: of a thing's signal, or of what a policy announced.
+
+        Who declares none, and so is not known to have had the signal, may acknowledge those of things that he may read something of.
+        """
         ack = protocol.ack_from(asked.members)
         if ack.label is None:
             raise topics.SignalUnknown(topic=asked.about, problem="it names no label; send acknowledgements one by one")
+        if not sender.declares:
+            if sender.reach is not None:
+                sender.reach.check("thing", ack.id)
+            if not await self._registry.memory.known(lambda: self._may_have_had(ack.id, sender)):
+                raise ThingNotAccessible(thing_id=ack.id)
         self._streams.acks.give(ack, sender)
+
+    def _may_have_had(self, thing_id: str, sender: Sender) -> bool:
+        """Whether somebody may read anything of a thing, or any of its messages. Raises Lacking."""
+        held = self._registry.memory.held("thing", thing_id)
+        if held.document is None:
+            return False
+        namespace = split_id(thing_id)[0]
+        permits = self._registry.rights.permits(None, held.document["policyId"], sender.subjects, namespace)
+        return permits is not None and any(permits.may_partly(kind, (), "READ") for kind in ("thing", "message"))
 
     async def _check(self, asked: _Asked, sender: Sender) -> Envelope:
         """Answer checkPermissions."""
