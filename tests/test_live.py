@@ -433,6 +433,22 @@ async def test_the_questions_of_one_subject_that_wait_are_bounded():
         assert (await there.live.send(message(), anne, seconds=LATE)).answer is not None
 
 
+async def test_what_questions_carry_that_wait_is_bounded():
+    async with house() as there:
+        there.live = Live(there.registry, there.streams.acks, waiting_bytes=4_000)
+        heard = there.hears(session=device.origin)
+        asking = asyncio.ensure_future(there.live.send(message(value="x" * 900), anne, seconds=LATE))
+        await heard.until(1)
+        for value in ("y" * 200, ["y" * 200]):
+            with pytest.raises(TooManyWaiting):
+                await there.live.send(message(value=value), anne, seconds=LATE)
+        await there.live.send(message(value="y" * 200), anne, seconds=0)
+        assert there.live.answer(signal_from(envelope_of(heard[0]) | {"status": 200}), device)
+        await asking
+        there.echoes()
+        assert (await there.live.send(message(value="y" * 1_000), anne, seconds=LATE)).answer is not None
+
+
 async def test_the_server_itself_hears_everything_with_the_sender():
     async with house() as there:
         heard = there.hears(subjects=None)

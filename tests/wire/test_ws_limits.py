@@ -72,6 +72,21 @@ async def test_a_client_that_takes_no_answers_is_not_read_on(tmp_path: Path) -> 
         await sending
 
 
+async def test_what_waits_for_others_is_bounded_by_its_size(tmp_path: Path) -> None:
+    async with served(tmp_path) as server, session(server) as socket:
+        await socket.command("create", "ns:t1", value={})
+        ask = {"topic": "ns/t1/things/live/messages/ask", "path": "/inbox/messages/ask", "value": "x" * 240_000}
+        headers = {"content-type": "text/plain", "timeout": "60s"}
+        for number in range(75):
+            await socket.send(ask | {"headers": headers | {"correlation-id": f"{number}"}})
+        refused = await socket.receive()
+        assert refused["value"]["error"] == "too.many.requests"
+        assert int(refused["headers"]["correlation-id"]) * 240_000 > 16_000_000
+        while refused["headers"]["correlation-id"] != "74":
+            refused = await socket.receive()
+        assert (await socket.command("retrieve", "ns:t1"))["status"] == 200
+
+
 async def send_many(socket: Socket, envelope: str, count: int) -> None:
     for _ in range(count):
         await socket.send(envelope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, Struct, field, structs
@@ -28,7 +29,7 @@ from skerry_registry.reasons import Reasons
 from skerry_registry.runs import Lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from skerry.signals import Held, Json
     from skerry_policies.enforcer import Permits
@@ -43,7 +44,9 @@ TIMEOUT = 60.0
 WAITING_MAX = 100_000
 """Questions that wait for their answers at a time,"""
 WAITING_OF_ONE = 20_000
-"""and of one subject."""
+"""and of one subject;"""
+WAITING_BYTES = 256_000_000
+"""bytes of what they carry, a quarter of it from one subject."""
 FORBIDDEN = 403
 GOOD = range(200, 300)
 """Statuses that say success."""
@@ -143,8 +146,12 @@ class Live:
         *,
         message_max_bytes: int = 256_000,
         waiting_of_one: int = WAITING_OF_ONE,
+        waiting_bytes: int = WAITING_BYTES,
     ) -> None:
-        """`registry` knows things and rights; `waiting_of_one`: how many answers one subject may wait for at a time."""
+        """`registry` knows things and rights; `waiting_of_one`: how many answers one subject may wait for at a time.
+
+        `waiting_bytes`: how much the questions of all may carry that wait.
+        """
         self._registry = registry
         self._acks = acks
         self._reasons = Reasons(registry)
@@ -154,6 +161,9 @@ class Live:
         self._answered: dict[tuple[str, str], _Question] = {}
         self._waiting = Counter[str]()
         self._waiting_of_one = waiting_of_one
+        self._bytes = Counter[str]()
+        self._bytes_of_all = 0
+        self._waiting_bytes = waiting_bytes
 
     def subscribe(self, wanted: LiveWanted, take: Take, *, session: str = "") -> Leave:
         """Hand over from now on what is wanted and may be read. `session`: which does not get what it sends itself."""
@@ -207,15 +217,7 @@ class Live:
 
     def _check_size(self, signal: LiveSignal) -> None:
         """Raise MessageTooLarge for a message with too much payload: as it came, and as it stands in an envelope."""
-        if signal.sort != "message":
-            return
-        raw, value = signal.raw, signal.value
-        size = 0 if raw is None else len(raw)
-        if isinstance(value, str):
-            size = max(size, len(value) if value.isascii() else len(value.encode("utf-8", "replace")))
-        elif raw is None and value is not UNSET:
-            size = len(encode(value))
-        if size > self._limit:
+        if signal.sort == "message" and (size := _size_of(signal)) > self._limit:
             raise MessageTooLarge(size=size, limit=self._limit)
 
     def _delivery(self, told: LiveSignal, sender: Sender, asked: Mapping[str, str]) -> _Delivery:
@@ -256,7 +258,10 @@ class Live:
         others = [label for label in labels if label != LIVE]
         question = self._wait(delivery, alone=not others) if LIVE in labels else None
         try:
-            with self._acks.expecting(told.id, told.correlation, others, origin=delivery.sender.origin) as waiting:
+            with (
+                self._kept(delivery),
+                self._acks.expecting(told.id, told.correlation, others, origin=delivery.sender.origin) as waiting,
+            ):
                 delivery.hand_out()
                 if others:
                     self._acks.reached(told.id, told.headers, delivery.sessions)
@@ -288,6 +293,22 @@ class Live:
             told.headers["correlation-id"] = f"{told.correlation}_{self._registry.new_id()}"
         question = self._questions[told.correlation] = _Question(delivery, alone=alone)
         return question
+
+    @contextmanager
+    def _kept(self, delivery: _Delivery) -> Iterator[None]:
+        """Keep what a question carries inside the block. Raises TooManyWaiting where there is no room for it."""
+        who, size = "".join(delivery.sender.subjects[:1]), _size_of(delivery.told)
+        if self._bytes_of_all + size > self._waiting_bytes or self._bytes[who] + size > self._waiting_bytes // 4:
+            raise TooManyWaiting(headers={"retry-after": "5"})
+        self._bytes[who] += size
+        self._bytes_of_all += size
+        try:
+            yield
+        finally:
+            self._bytes_of_all -= size
+            self._bytes[who] -= size
+            if not self._bytes[who]:
+                del self._bytes[who]
 
     def _forget(self, question: _Question) -> None:
         """Nobody waits any more."""
@@ -371,6 +392,15 @@ class Live:
             await self._registry.memory.known(lambda: self._registry.memory.held("thing", thing_id).document)
             is not None
         )
+
+
+def _size_of(signal: LiveSignal) -> int:
+    """Bytes of what a signal carries."""
+    raw, value = signal.raw, signal.value
+    size = 0 if raw is None else len(raw)
+    if isinstance(value, str):
+        return max(size, len(value) if value.isascii() else len(value.encode("utf-8", "replace")))
+    return size if raw is not None or value is UNSET else len(encode(value))
 
 
 def _told(signal: LiveSignal, sender: Sender, *, answered: bool) -> LiveSignal:

@@ -35,6 +35,8 @@ ABREAST = 100
 """Commands of one session that are under way before it is read on."""
 WAITING = 1_000
 """Live signals and commands with acknowledgements that wait for others at a time; they must not keep the session from answering."""
+WAITING_BYTES = 16_777_216
+"""Bytes of the envelopes that wait so."""
 SOME, MUCH, TOO_MUCH = 65_536, 1_048_576, 16_777_216
 """Bytes that the client has not taken: nothing more is read from it; too many for long; too many at any time."""
 PATIENCE = 5.0
@@ -86,6 +88,7 @@ class Session:
         "_tasks",
         "_timer",
         "_waiting",
+        "_waiting_bytes",
         "_wants",
         "_wire",
     )
@@ -117,6 +120,7 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._room: asyncio.Event | None = None
         self._waiting: set[asyncio.Task[None]] = set()
+        self._waiting_bytes = 0
         self._busy = 0
         self._paused = False
         self._crowded = 0.0
@@ -153,7 +157,7 @@ class Session:
             if not text.startswith("{") and (control := controls.read(text)) is not None:
                 self._control(control)
             else:
-                self._envelope(_object(text))
+                self._envelope(_object(text), len(text))
         except SkerryError as error:
             self._refuse(error, None)
 
@@ -191,19 +195,19 @@ class Session:
         except SkerryError as error:
             refuse(error, None)
 
-    def _envelope(self, envelope: dict[str, Any]) -> None:
+    def _envelope(self, envelope: dict[str, Any], size: int) -> None:
         topic = _topic_of(envelope)
         if topic is not None and topic.criterion in {"search", "streaming"}:
             self._dialog(envelope, topic.criterion)
             return
         waits = topic is not None and "status" not in envelope and (self._always_waits or _waits(envelope, topic))
-        if waits and len(self._waiting) >= WAITING:
+        if waits and (len(self._waiting) >= WAITING or self._waiting_bytes + size > WAITING_BYTES):
             raise TooManyRequests(
-                reason=f"{WAITING} signals of this session wait for others already",
+                reason=f"{len(self._waiting)} signals of this session wait for others already",
                 description="Nothing was done. Wait for answers, or ask with shorter timeouts.",
                 headers=_correlation_of(envelope),
             )
-        self._begin(self._answer(envelope), waits=waits)
+        self._begin(self._answer(envelope), waits=size if waits else 0)
 
     def _dialog(self, envelope: dict[str, Any], criterion: str) -> None:
         """What opens, feeds or ends a stream that is taken piece by piece."""
@@ -277,13 +281,14 @@ class Session:
 
     # Work under way.
 
-    def _begin(self, work: Any, *, waits: bool = False) -> None:
-        """Do it beside; what waits for others does not count as work."""
+    def _begin(self, work: Any, *, waits: int = 0) -> None:
+        """Do it beside; what waits for others, so many bytes of it, does not count as work."""
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         if waits:
             self._waiting.add(task)
-            task.add_done_callback(self._waited)
+            self._waiting_bytes += waits
+            task.add_done_callback(partial(self._waited, waits))
         else:
             self._busy += 1
             task.add_done_callback(self._worked)
@@ -295,8 +300,9 @@ class Session:
         if self._paused:
             self._flow()
 
-    def _waited(self, task: asyncio.Task[None]) -> None:
+    def _waited(self, size: int, task: asyncio.Task[None]) -> None:
         self._waiting.discard(task)
+        self._waiting_bytes -= size
         self._done(task)
 
     def _done(self, task: asyncio.Task[None]) -> None:
