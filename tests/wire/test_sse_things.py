@@ -291,6 +291,8 @@ async def test_a_reader_who_comes_back_too_late_is_told_so(tmp_path):
         (f"{THING}?from-historical-timestamp=x", "json.format.invalid"),
         (f"{THING}?from-historical-revision=1&to-historical-revision=x", "json.format.invalid"),
         (f"{THING}?to-historical-revision=1", "json.format.invalid"),
+        ("/api/2/things?filer=eq(attributes/a,1)", "parameter.unknown"),
+        ("/api/2/things/demo:T01?field=attributes", "parameter.unknown"),
     ],
 )
 async def test_what_cannot_be_read_is_refused_before_the_stream_begins(tmp_path, path, code):

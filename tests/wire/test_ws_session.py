@@ -230,3 +230,17 @@ async def test_searches_and_histories_are_taken_piece_by_piece(server: Served) -
         found = await socket.ask(topic + "request", value=created["value"] | {"demand": 5})
         assert found["value"]["item"]["topic"] == "ns/t1/things/twin/events/created"
         assert (await socket.receive())["topic"] == topic + "complete"
+
+
+async def test_misspelt_control_frames_are_told_of(server: Served) -> None:
+    async with session(server) as socket:
+        for frame, code, hint in (
+            ("START-SEND-EVENT", "json.invalid", "did you mean START-SEND-EVENTS?"),
+            ("stop-send-messages?a=1", "json.invalid", "did you mean STOP-SEND-MESSAGES?"),
+            ("START-SEND-EVENTS?filer=eq(attributes/a,1)", "parameter.unknown", "perhaps filter is meant."),
+            ("START-SEND-EVENTS?resume-form=1", "parameter.unknown", "perhaps resume-from is meant."),
+            ("START-SEND-MESSAGES?namespace=ns", "parameter.unknown", "perhaps namespaces is meant."),
+        ):
+            error = json.loads(await socket.say(frame))["value"]
+            assert (error["error"], error["message"].endswith(hint)) == (code, True), frame
+        await socket.start("EVENTS", "whatever=1")

@@ -10,6 +10,7 @@ from skerry import pointer
 from skerry.headers import HeaderInvalid
 from skerry.ids import check_thing_id
 from skerry.live import payload_of, subject_of
+from skerry.misspelt import check_names
 from skerry.values import JsonFormatInvalid
 from skerry_registry.http.errors import RouteNotFound
 from skerry_registry.http.messages import box_in, path_in
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 
 FROM_REVISION, TO_REVISION = "from-historical-revision", "to-historical-revision"
 FROM_TIME, TO_TIME = "from-historical-timestamp", "to-historical-timestamp"
+NAMES = (
+    *("ids", "namespaces", "fields", "extraFields", "filter", "last-event-id"),
+    *(FROM_REVISION, TO_REVISION, FROM_TIME, TO_TIME, "at-historical-revision", "at-historical-timestamp"),
+)
+"""Parameters that are not taken for misspelt ones; those of states in the past mean nothing here."""
 PARTS = frozenset({"policyId", "definition", "attributes", "features"})
 """Members of a thing whose changes are told at their own paths."""
 _NUMBER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
@@ -78,6 +84,7 @@ class ThingEvents:
         if of_messages:
             await self._serve_messages(request, stream, thing_id, path)
             return
+        check_names(request.query, NAMES)
         selector = selector_of(request.query.get("fields")) if not path else None
         if path:
             check(path[0])

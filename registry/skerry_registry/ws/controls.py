@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Literal, TypeAlias
 from urllib.parse import unquote_plus
 
 from msgspec import Struct
 
-from skerry import fields
+from skerry import fields, misspelt
 from skerry.fields import Selector
 from skerry.headers import HeaderInvalid
+from skerry.values import JsonInvalid
 
 Sort: TypeAlias = Literal["EVENTS", "MESSAGES", "LIVE-COMMANDS", "LIVE-EVENTS", "POLICY-ANNOUNCEMENTS", "DESIRED"]
 """What may be sent to a session."""
 SORTS: tuple[Sort, ...] = ("EVENTS", "MESSAGES", "LIVE-COMMANDS", "LIVE-EVENTS", "POLICY-ANNOUNCEMENTS", "DESIRED")
 TOKEN = "JWT-TOKEN"  # noqa: S105 - a frame's name
 LONGEST_NUMBER = 18
+PARAMETERS = ("namespaces", "filter", "extraFields", "resume-from", "correlation-id")
 
 
 class Control(Struct, frozen=True, kw_only=True):
@@ -53,6 +56,10 @@ class Control(Struct, frozen=True, kw_only=True):
             )
         return int(text)
 
+    def check_names(self) -> None:
+        """Raises ParameterMisspelt."""
+        misspelt.check_names(self.parameters, PARAMETERS)
+
 
 class Token(Struct, frozen=True):
     """A token that takes the place of the session's."""
@@ -61,17 +68,26 @@ class Token(Struct, frozen=True):
 
 
 _KNOWN = {f"{word}-SEND-{sort}": (sort, word == "START") for sort in SORTS for word in ("START", "STOP")}
+_WORDS = (*_KNOWN, TOKEN)
+LONGEST_WORD = 40
 
 
 def read(text: str) -> Control | Token | None:
-    """The control frame in a text; None where it is none."""
+    """The control frame in a text; None where it is none. Raises JsonInvalid for what is meant as one."""
     word, _, rest = text.strip().partition("?")
     known = _KNOWN.get(word)
     if known is not None:
         return Control(sort=known[0], start=known[1], parameters=_parameters(rest))
     if word == TOKEN:
         return Token(_parameters(rest).get("jwtToken", ""))
-    return None
+    near = difflib.get_close_matches(word[:LONGEST_WORD].upper(), _WORDS, 1)
+    if not near:
+        return None
+    raise JsonInvalid(
+        at="/",
+        problem=f"'{word[:LONGEST_WORD]}' is no control frame; did you mean {near[0]}?",
+        description=f"A frame is an envelope, which is a JSON object, or one of {', '.join(_WORDS)}.",
+    )
 
 
 def _parameters(text: str) -> dict[str, str]:

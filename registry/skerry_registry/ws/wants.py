@@ -59,6 +59,7 @@ class Wants:
 
         `refuse`: told of what shows itself only later.
         """
+        control.check_names()
         text = control.parameters.get("filter")
         now = self._shared.registry.clock()
         predicate = event_filter.parse(text, now) if text else None
