@@ -147,6 +147,7 @@ POWER = event(("features", "f", "properties", "power"), 7)
         ("exists(features/f)", True),
         ("exists(attributes/site)", False),
         ('eq(attributes/site,"north")', False),
+        ('ne(attributes/site,"north")', True),
     ],
 )
 def test_filters_look_at_the_change_and_at_what_is_said_about_it(text, expected):

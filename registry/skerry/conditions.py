@@ -14,7 +14,7 @@ from skerry.errors import SkerryError
 from skerry.headers import HeaderInvalid
 from skerry.rql.evaluate import lookup_in, matches
 from skerry.rql.parse import RqlInvalid, parse
-from skerry.rql.predicate import And, Compare, Field, Not, Or, Predicate, fields
+from skerry.rql.predicate import Field, Predicate, denying, fields
 from skerry.signals import Command, Held, Json, Micros, Path
 
 PATCH = "merge-thing-patch-conditions"
@@ -78,24 +78,13 @@ def _parts(text: str, now: Micros) -> dict[Path, Predicate]:
 
 def _predicate(header: str, text: str, now: Micros) -> Predicate:
     try:
-        return _denying(parse(text, now))
+        return denying(parse(text, now))
     except RqlInvalid as error:
         if error.facts["sound"]:
             raise
         raise ConditionInvalid(
             header=header, problem=error.text, near=error.facts["near"], position=error.facts["position"]
         ) from error
-
-
-def _denying(predicate: Predicate) -> Predicate:
-    """The predicate with each `ne` made the opposite of `eq`: in a condition it holds of a missing field too, as in Ditto."""
-    if isinstance(predicate, And | Or):
-        return type(predicate)(tuple(_denying(term) for term in predicate.terms))
-    if isinstance(predicate, Not):
-        return Not(_denying(predicate.term))
-    if isinstance(predicate, Compare) and predicate.operator == "ne":
-        return Not(Compare("eq", predicate.field, predicate.value))
-    return predicate
 
 
 def check(conditions: Conditions, held: Held, headers: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,10 @@ class HeaderInvalid(SkerryError):
     status = 400
     message = "The header '{name}' has the value '{value}': {problem}."
     description = "Correct the header, or leave it out."
+
+    def payload(self) -> dict[str, Any]:
+        """With the header's name, as Ditto has it."""
+        return {**super().payload(), "invalidHeaderKey": self.facts["name"]}
 
 
 class HeaderNotSupported(SkerryError):
@@ -245,8 +250,4 @@ def for_event(headers: Mapping[str, str]) -> dict[str, str]:
 
 def for_response(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers of a command that its response repeats."""
-    return {
-        name: value
-        for name, value in headers.items()
-        if name not in INBOUND and not name.startswith("ditto-")
-    }
+    return {name: value for name, value in headers.items() if name not in INBOUND and not name.startswith("ditto-")}

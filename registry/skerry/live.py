@@ -125,7 +125,7 @@ def signal_from(envelope: bytes | str | dict[str, Any], *, correlation: str = ""
         path=_path(protocol.text_of(members, "path"), topic, text),
         value=value,
         headers=headers,
-        fields=selector if isinstance(selector, str) else None,
+        fields=_rooted(selector) if isinstance(selector, str) else None,
         status=status,
         extra=members.get("extra", UNSET),
         revision=revision if isinstance(revision, int) else None,
@@ -134,6 +134,13 @@ def signal_from(envelope: bytes | str | dict[str, Any], *, correlation: str = ""
 
 
 _SORTS: dict[str, Sort] = {"messages": "message", "commands": "command", "events": "event", "errors": "command"}
+
+
+def _rooted(selector: str) -> str:
+    """The fields that a command asks for, each with a slash before it, as Ditto hands them on."""
+    if "(" in selector:
+        return selector
+    return ",".join("/" + one.strip().removeprefix("/") for one in selector.split(","))
 
 
 def envelope_of(signal: LiveSignal) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType, field, structs
 
 from skerry import headers as ditto_headers

@@ -281,6 +281,7 @@ async def test_a_reader_who_comes_back_too_late_is_told_so(tmp_path):
     [
         ("/api/2/things/nonsense", "things:id.invalid"),
         ("/api/2/things?ids=demo:T01,nonsense", "things:id.invalid"),
+        ("/api/2/things?ids=", "things:id.invalid"),
         ("/api/2/things?fields=nonsense", "things:field.selection.invalid"),
         ("/api/2/things?fields=attributes(", "json.fieldselector.invalid"),
         ("/api/2/things?extraFields=nonsense/x", "things:field.selection.invalid"),

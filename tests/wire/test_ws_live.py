@@ -97,9 +97,11 @@ async def test_a_live_event_reaches_who_may_read_it(server: Served) -> None:
         for value in (4, 6):
             event = {"topic": "ns/t1/things/live/events/modified", "path": "/attributes/a", "value": value}
             await sender.send(event | {"headers": {"correlation-id": f"e{value}"}, "revision": 1})
+        await sender.send(event | {"topic": "ns/none/things/live/events/modified", "revision": 1})
         assert (await friend.receive())["value"] == 6
         assert (await stranger.command("retrieve", "ns:t1"))["status"] == 404
-        assert stranger.aside == []
+        assert (await sender.command("retrieve", "ns:t1"))["status"] == 200
+        assert (stranger.aside, sender.aside) == ([], [])
 
 
 async def test_a_live_signal_is_not_sent_back_to_its_sender(server: Served) -> None:

@@ -59,7 +59,9 @@ async def test_headers_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         status, error = await refused(server, "ditto", declared_acks='["no label!"]')
         assert (status, error["error"]) == (400, "acknowledgement:label.invalid")
         status, error = await refused(server, "ditto", path="/ws/2?response-required=perhaps")
-        assert (status, error["error"]) == (400, "header.invalid")
+        assert (status, error["error"], error["invalidHeaderKey"]) == (400, "header.invalid", "response-required")
+        status, error = await refused(server, "ditto", path="/ws/2?timeout=soon")
+        assert (status, error["error"]) == (400, "timeout.invalid")
 
 
 async def test_what_a_browser_remembers_opens_nothing_for_another_site(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ async def test_filter_namespaces_and_extra_fields_say_what_is_told(server: Serve
 @pytest.mark.parametrize("sort", ["EVENTS", "MESSAGES", "LIVE-COMMANDS", "LIVE-EVENTS"])
 @pytest.mark.parametrize(
     ("parameters", "code"),
-    [("filter=foo(", "rql.expression.invalid"), ("extraFields=a(", "json.fieldselector.invalid")],
+    [("filter=foo(", "rql.expression.invalid"), ("filter=", "rql.expression.invalid"), ("extraFields=a(", "json.fieldselector.invalid")],
 )
 async def test_a_wish_that_makes_no_sense_is_refused(server: Served, sort: str, parameters: str, code: str) -> None:
     async with session(server) as socket:

@@ -65,6 +65,17 @@ class Not(Struct, frozen=True):
 Predicate: TypeAlias = Compare | In | Exists | Empty | And | Or | Not
 
 
+def denying(predicate: Predicate) -> Predicate:
+    """The predicate with each `ne` made the opposite of `eq`: outside searches it holds of a missing field too, as in Ditto."""
+    if isinstance(predicate, And | Or):
+        return type(predicate)(tuple(denying(term) for term in predicate.terms))
+    if isinstance(predicate, Not):
+        return Not(denying(predicate.term))
+    if isinstance(predicate, Compare) and predicate.operator == "ne":
+        return Not(Compare("eq", predicate.field, predicate.value))
+    return predicate
+
+
 def fields(predicate: Predicate) -> set[Field]:
     """Every field that the predicate looks at."""
     if isinstance(predicate, And | Or):

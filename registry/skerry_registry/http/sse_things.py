@@ -108,7 +108,7 @@ class ThingEvents:
         """Which changes are asked for. Raises ThingIdInvalid, RqlInvalid, FieldSelectorInvalid, ThingFieldsInvalid."""
         assert request.caller is not None
         query = request.query
-        ids = [thing_id] if thing_id else [id_.strip() for id_ in query.get("ids", "").split(",") if id_.strip()]
+        ids = [thing_id] if thing_id else [id_.strip() for id_ in query["ids"].split(",")] if "ids" in query else []
         for id_ in ids:
             check_thing_id(id_)
         extra = selector_of(query.get("extraFields"))

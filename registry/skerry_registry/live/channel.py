@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TIMEOUT", "Live", "LiveWanted", "Outcome", "Take", "labels_of"]
 
+MERGE_PATCH = "application/merge-patch+json"
 TIMEOUT = 60.0
 """Seconds that an answer has where nobody says (Ditto 3.9.6)."""
 WAITING_MAX = 100_000
@@ -416,8 +417,7 @@ def _told(signal: LiveSignal, sender: Sender, *, answered: bool) -> LiveSignal:
         if signal.raw is None and value is not UNSET:
             value = normal(value, headers.get("content-type", ""))
     else:
-        merging = signal.action == "merge"
-        headers["content-type"] = "application/merge-patch+json" if merging else "application/json"
+        headers["content-type"] = MERGE_PATCH if signal.action in {"merge", "merged"} else "application/json"
     return structs.replace(signal, headers=headers, value=value, extra=UNSET, origin=sender.origin)
 
 
@@ -448,6 +448,8 @@ def _answered(signal: LiveSignal, question: _Question, sender: Sender) -> LiveSi
         headers["status"] = str(signal.status)
         if value is not UNSET and signal.raw is None:
             value = normal(value, headers.get("content-type", ""))
+    elif signal.sort == "command" and signal.action == "merge":
+        headers["content-type"] = MERGE_PATCH
     else:
         headers.setdefault("content-type", "application/json")
     return structs.replace(signal, headers=headers, value=value, extra=UNSET, origin=sender.origin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +25,7 @@ from skerry_registry.http.errors import MediaTypeUnsupported, ThingsTooLarge
 from skerry_registry.identities.refusals import NamespaceNotAccessible
 from skerry_registry.lateness import CommandTimeout
 from skerry_registry.live import commands
-from skerry_registry.live.channel import TIMEOUT, labels_of
+from skerry_registry.live.channel import MERGE_PATCH, TIMEOUT, labels_of
 from skerry_registry.live.gathering import acks_envelope, gather
 from skerry_registry.live.wishes import AnswerNotWanted, Wish, check_answered, wish_of
 from skerry_registry.reasons import Reasons
@@ -45,7 +46,6 @@ log = logging.getLogger(__name__)
 CLAIM_SECONDS = 600.0
 """How long a claim may wait for its answer."""
 FORBIDDEN = 403
-MERGE_PATCH = "application/merge-patch+json"
 BULK_MAX = 1_000
 """Things that one envelope asks for."""
 ANSWER_MAX = 16_000_000
@@ -169,7 +169,8 @@ class Envelopes:
             self._streams.live.answer(signal, sender)
             return None
         if signal.sort == "event":
-            await self._streams.live.send(signal, sender, seconds=0)
+            with suppress(ThingNotAccessible):  # nobody is told of events, not even that there is no such thing
+                await self._streams.live.send(signal, sender, seconds=0)
             return None
         labels = labels_of(asked.headers)
         asked.check(sender, labels, query=signal.sort == "command" and signal.action == "retrieve")

@@ -11,7 +11,7 @@ from skerry.protocol import event_topic
 from skerry.rql import evaluate, instant
 from skerry.rql.parse import RqlInvalid
 from skerry.rql.parse import parse as parse_rql
-from skerry.rql.predicate import fields
+from skerry.rql.predicate import denying, fields
 from skerry.signals import PATCHES
 from skerry.times import write as write_time
 
@@ -36,7 +36,7 @@ SCOPES = (*NAMES, "time")
 
 def parse(text: str, now: Micros) -> Predicate:
     """The predicate in a subscriber's filter. Raises RqlInvalid."""
-    predicate = parse_rql(text, now, SCOPES)
+    predicate = denying(parse_rql(text, now, SCOPES))
     for field in fields(predicate):
         scope, colon, name = field[0].partition(":")
         if len(field) == 1 and colon and name not in NAMES.get(scope, ()) and instant.resolve(name, now) is None:

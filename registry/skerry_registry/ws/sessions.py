@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from skerry import headers
@@ -87,6 +88,7 @@ class Sessions:
         try:
             request.read_headers(handshake.headers)
             check_path(request.path)
+            headers.timeout(request.ditto.get("timeout"), 0, inf)
             request.caller = caller = await self._login(request)
             if self._namespaces:
                 request.reach = self._namespaces.reach(caller, headers_of(handshake.headers))

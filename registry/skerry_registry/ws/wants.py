@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from skerry_registry.ws.shared import Shared
 
 _LIVE: dict[Sort, LiveSort] = {"MESSAGES": "message", "LIVE-COMMANDS": "command", "LIVE-EVENTS": "event"}
+FILTERED = frozenset({"EVENTS", *_LIVE})
+"""What heeds a filter; the others pass it over, as Ditto does."""
 
 
 class Wants:
@@ -59,12 +61,15 @@ class Wants:
 
         `refuse`: told of what shows itself only later.
         """
+<<<<<<< Updated upstream
         control.check_names()
+=======
+        sort, namespaces, extra, after = control.sort, control.namespaces, control.extra, control.after
+>>>>>>> Stashed changes
         text = control.parameters.get("filter")
         now = self._shared.registry.clock()
-        predicate = event_filter.parse(text, now) if text else None
+        predicate = event_filter.parse(text, now) if text is not None and sort in FILTERED else None
         sender, streams = self._sender, self._shared.streams
-        sort, namespaces, extra, after = control.sort, control.namespaces, control.extra, control.after
         if sort == "EVENTS":
             wanted = Wanted(
                 subjects=sender.subjects, reach=sender.reach, namespaces=namespaces, filter=predicate, extra=extra
