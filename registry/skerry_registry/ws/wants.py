@@ -61,11 +61,8 @@ class Wants:
 
         `refuse`: told of what shows itself only later.
         """
-<<<<<<< Updated upstream
         control.check_names()
-=======
         sort, namespaces, extra, after = control.sort, control.namespaces, control.extra, control.after
->>>>>>> Stashed changes
         text = control.parameters.get("filter")
         now = self._shared.registry.clock()
         predicate = event_filter.parse(text, now) if text is not None and sort in FILTERED else None
