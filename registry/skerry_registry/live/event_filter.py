@@ -49,13 +49,9 @@ def parse(text: str, now: Micros) -> Predicate:
 
 
 def matches(predicate: Predicate, event: Event, extra: Json | UnsetType, now: Micros) -> bool:
-    """Whether an event, as its reader sees it, satisfies a filter; what is not told of the thing counts as absent.
+    """Whether an event, as its reader sees it, satisfies a filter; what is not told of the thing counts as absent."""
 
-    An evaluation that would take too long holds for nothing.
-    """
-    whole: list[dict[str, Any]] = []
-
-    def value_of(field: Field) -> Sequence[Json]:
+    def told(field: Field) -> Sequence[Json] | None:
         name = field[0]
         if len(field) == 1 and ":" in name:
             return about(name, event, now)
@@ -63,10 +59,28 @@ def matches(predicate: Predicate, event: Event, extra: Json | UnsetType, now: Mi
             return [_SPECIAL[name](event)]
         if name == "_created" and event.action == "created" and not event.path:
             return [write_time(event.timestamp)]
+        return None
+
+    return holds(predicate, told, lambda: changed(event, extra))
+
+
+def holds(
+    predicate: Predicate, told: Callable[[Field], Sequence[Json] | None], known: Callable[[], dict[str, Any]]
+) -> bool:
+    """Whether a filter holds: of what is `told` beside the thing, else (None) of what is `known` of the thing.
+
+    An evaluation that would take too long holds for nothing.
+    """
+    whole: list[dict[str, Any]] = []
+
+    def value_of(field: Field) -> Sequence[Json]:
+        values = told(field)
+        if values is not None:
+            return values
         if not whole:
-            whole.append(changed(event, extra))
+            whole.append(known())
         document = whole[0]
-        if name == "features" and len(field) > 1 and field[1] == "*":
+        if field[0] == "features" and len(field) > 1 and field[1] == "*":
             features = document.get("features") or {}
             return [value for feature in features.values() for value in evaluate.at(feature, field, 2) or [UNSET]]
         return evaluate.at(document, field, 0)

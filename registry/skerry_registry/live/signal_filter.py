@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from msgspec import UNSET, UnsetType
 
 from skerry import pointer, topics
-from skerry.rql import evaluate, instant
+from skerry.rql import instant
 from skerry.signals import Action, Event
 from skerry_registry.live import event_filter
 
@@ -37,29 +37,17 @@ def as_event(signal: LiveSignal) -> Event:
 
 
 def matches(predicate: Predicate, signal: LiveSignal, extra: Json | UnsetType, now: Micros) -> bool:
-    """Whether a signal satisfies a filter; an evaluation that would take too long holds for nothing."""
-    whole: list[dict[str, Any]] = []
+    """Whether a signal satisfies a filter; what is not told of the thing counts as absent."""
 
-    def value_of(field: Field) -> Sequence[Json]:
+    def told(field: Field) -> Sequence[Json] | None:
         name = field[0]
         if len(field) == 1 and ":" in name:
             return _about(name, signal, now)
         if name == "thingId":
             return [signal.id]
-        if name == "_namespace":
-            return [signal.id.partition(":")[0]]
-        if not whole:
-            whole.append(event_filter.changed(as_event(signal), extra))
-        document = whole[0]
-        if name == "features" and len(field) > 1 and field[1] == "*":
-            features = document.get("features") or {}
-            return [value for feature in features.values() for value in evaluate.at(feature, field, 2) or [UNSET]]
-        return evaluate.at(document, field, 0)
+        return [signal.id.partition(":")[0]] if name == "_namespace" else None
 
-    try:
-        return evaluate.matches(predicate, evaluate.counted(value_of))
-    except evaluate.RqlTooWide:
-        return False
+    return event_filter.holds(predicate, told, lambda: event_filter.changed(as_event(signal), extra))
 
 
 def _about(name: str, signal: LiveSignal, now: Micros) -> Sequence[Json]:
