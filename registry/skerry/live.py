@@ -275,5 +275,8 @@ def _path(text: str, topic: topics.Topic, topic_text: str) -> Path:
         if feature != before and feature and "/" not in feature:
             return message_path(box, topic.action, feature.replace("~1", "/").replace("~0", "~"))
     raise EnvelopePathInvalid(
-        path=text, problem=f"a message with this topic has the path /inbox/messages/{topic.action} or a feature's"
+        path=text,
+        problem="it does not go with the topic",
+        description=f"A message with this topic has the path /inbox/messages/{topic.action} or /outbox/messages/{topic.action}, "
+        "below /features/<id> if it is for a feature.",
     )

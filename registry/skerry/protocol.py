@@ -49,11 +49,11 @@ class EnvelopePathUnknown(SkerryError):
 
 
 class EnvelopePathInvalid(SkerryError):
-    """An envelope's path that is no pointer."""
+    """An envelope's path that is no pointer, or not what the topic asks for."""
 
     code = "protocoladapter:invalid.path"
     status = 400
-    message = "The path '{path}' is not a JSON pointer: {problem}"
+    message = "The path '{path}' is not one for this envelope: {problem}."
     description = "It begins with a slash, and single slashes separate its segments."
 
 

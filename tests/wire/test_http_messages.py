@@ -378,3 +378,9 @@ async def test_a_page_of_another_site_sends_nothing_in_somebodys_name(tmp_path: 
             headers = {"origin": origin, **({"content-type": media} if media else {})}
             answer = await ditto.post(f"{T}/inbox/messages/ask?timeout=0", content=b"1", headers=headers)
             assert answer.status_code == status
+
+
+async def test_who_gets_no_answer_is_told_who_has_to_listen(ditto: httpx.AsyncClient):
+    error = (await ditto.post(f"{T}/inbox/messages/ask?timeout=1ms", content="x", headers=TEXT)).json()
+    assert error["message"] == "The command was not answered within 0.001 s."
+    assert "START-SEND-MESSAGES" in error["description"]

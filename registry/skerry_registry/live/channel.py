@@ -22,7 +22,7 @@ from skerry.things import ThingNotAccessible
 from skerry.values import encode
 from skerry_policies.imports import ImportInvalid
 from skerry_registry import guarded, refusals
-from skerry_registry.lateness import CommandTimeout
+from skerry_registry.lateness import UNANSWERED, CommandTimeout
 from skerry_registry.live.listeners import Listener, Listeners, LiveWanted, Take, resource_of
 from skerry_registry.live.views import NUMBER
 from skerry_registry.reasons import Reasons
@@ -273,7 +273,7 @@ class Live:
                 self._forget(question)
         if not others:
             if answer is None:
-                raise CommandTimeout(seconds=f"{seconds:g}", headers={"channel": "live"})
+                raise CommandTimeout(seconds=f"{seconds:g}", headers={"channel": "live"}, description=UNANSWERED)
             return Outcome(answer=answer)
         if question is not None:
             given[LIVE] = waiting.timed_out(LIVE, seconds) if answer is None else _ack_of(answer)
