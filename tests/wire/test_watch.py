@@ -125,11 +125,15 @@ def test_it_goes_on_where_it_was_when_the_server_comes_back(tmp_path: Path) -> N
         for number in range(10, 20):
             put(client, "/attributes/n", number)
         server.process.kill()
-        assert "Trying again" in watch.complaints.get(timeout=PATIENCE)
+        complaint = watch.complaints.get(timeout=PATIENCE)
+        assert ("has ended" in complaint, "Trying again" in complaint) == (True, True)
         server.process.start()
         for number in range(20, 30):
             put(client, "/attributes/n", number)
         texts = first[1:] + watch.take(20)
+        while "Trying again" in (complaint := watch.complaints.get(timeout=PATIENCE)):
+            pass
+        assert complaint.startswith("Following http")
         assert [json.loads(text)["value"] for text in texts] == list(range(30))
         assert watch.lines.empty()
 

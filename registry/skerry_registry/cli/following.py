@@ -62,7 +62,7 @@ class Following:
             except (OSError, TimeoutError, ConnectionClosed, ServerAway) as error:
                 if not before:
                     raise _away(self._client.url, error) from error
-                self._trouble(f"Trying again. {_away(self._client.url, error).text}")
+                self._trouble(f"{_broken(self._client.url, error)} Trying again.")
             time.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
             if tick is not None:
@@ -102,7 +102,7 @@ class Following:
         try:
             self._ask(socket, "START-SEND-EVENTS", self._events())
         except _Forgotten as error:
-            self._trouble(f"{error} What happened meanwhile is missing here.")
+            self._trouble(f"{error} Going on from now; what happened before is missing here.")
             self._number = None
             self._ask(socket, "START-SEND-EVENTS", self._events())
 
@@ -185,6 +185,14 @@ def _refusal(url: str, error: InvalidStatus) -> ServerRefused | ServerAway:
     if answer.status_code >= FAILING:
         return ServerAway(url=url, reason=said)
     return ServerRefused(url=url, answer=answer.status_code, text=said)
+
+
+def _broken(url: str, error: Exception) -> str:
+    """Why it does not go on for the moment."""
+    if not isinstance(error, ConnectionClosed):
+        return _away(url, error).text
+    said = error.rcvd.reason if error.rcvd is not None else ""
+    return f"The connection to {url} has ended{f' ({said})' if said else ''}."
 
 
 def _away(url: str, error: Exception) -> ServerAway:

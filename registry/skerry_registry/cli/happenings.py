@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -15,8 +16,18 @@ from skerry_registry.cli.tables import plain
 
 def tell(client: Client, wish: Wish, *, as_json: bool, count: int | None) -> None:
     """Print a line for each, until Ctrl-C or until there were `count`. Raises ServerAway, ServerRefused."""
-    following = Following(client, wish, _complain)
-    told = 0
+    told, away = 0, sys.stderr.isatty()
+
+    def complain(trouble: str) -> None:
+        """On a terminal also say when it follows, for a quiet farm looks like a dead one."""
+        nonlocal away
+        if trouble:
+            typer.echo(trouble, err=True)
+        elif away:
+            typer.echo(f"Following {client.url}. Ctrl-C leaves.", err=True)
+        away = bool(trouble)
+
+    following = Following(client, wish, complain)
     try:
         for found in following.envelopes():
             if found is None:
@@ -28,11 +39,6 @@ def tell(client: Client, wish: Wish, *, as_json: bool, count: int | None) -> Non
                 return
     except KeyboardInterrupt:
         return
-
-
-def _complain(trouble: str) -> None:
-    if trouble:
-        typer.echo(trouble, err=True)
 
 
 def line(envelope: dict[str, Any], now: float) -> str:
