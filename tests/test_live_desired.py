@@ -207,3 +207,20 @@ async def test_only_one_look_is_taken_where_nothing_is_desired() -> None:
         assert not touched()
         await put(registry, "x:a", "features", "g", "desiredProperties", value={"a": 2})
         assert list(touched()) == ["x:a"]
+
+
+async def test_a_greeting_of_many_things_leaves_others_their_turns() -> None:
+    async with twins() as registry:
+        desired = Desired(registry)
+        for number in range(1_000):
+            await put(registry, f"x:{number}", value={"features": {"f": {"desiredProperties": {"a": 1}}}})
+        told: list[dict[str, Any]] = []
+        turns = 0
+        async with following(desired):
+            await until(lambda: len(desired._open) == 1_000)
+            desired.subscribe(DesiredWanted(subjects=ADMIN), told.append)
+            async with asyncio.timeout(20):
+                while len(told) < 1_000:
+                    turns += bool(told)
+                    await asyncio.sleep(0)
+        assert turns >= 9

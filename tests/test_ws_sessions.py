@@ -21,7 +21,7 @@ from skerry_registry.search.search import Search
 from skerry_registry.settings import Settings
 from skerry_registry.stores.memory import MemoryStore
 from skerry_registry.users import Users
-from skerry_registry.ws.session import Session
+from skerry_registry.ws.session import BEHIND, MUCH, Session
 from skerry_registry.ws.sessions import Sessions
 from skerry_registry.ws.wire import Handshake
 
@@ -161,6 +161,57 @@ async def test_a_session_whose_answers_are_not_taken_is_not_read_on(sessions: Se
         wire.full = 0
         session.drained()
         assert not wire.paused
+
+
+def change(number: int) -> str:
+    members = {"topic": "ns/t1/things/twin/commands/modify", "path": "/", "value": {"attributes": {"a": number}}}
+    return json.dumps(members | {"headers": {}})
+
+
+async def test_all_that_clients_have_not_taken_together_is_bounded(sessions: Sessions) -> None:
+    sort = "START-SEND-EVENTS"
+    async with (
+        opened(sessions) as (writer, answers),
+        opened(sessions) as (first, one),
+        opened(sessions) as (second, two),
+    ):
+        for session in (first, second):
+            session.received(sort)
+        one.full, two.full = MUCH, MUCH - 1
+
+        async def touch() -> None:
+            before = len(answers.frames)
+            writer.received(change(before))
+            await answers.until(lambda: len(answers.frames) > before)
+
+        await touch()
+        assert sessions._shared.counts.behind == one.full + two.full
+        assert one.closing is None
+        sessions._shared.counts.behind += BEHIND
+        await touch()
+        assert one.closing is not None
+        assert one.closing[0] == 1013
+        assert two.closing is None
+        sessions._shared.counts.behind += BEHIND
+        await touch()
+        assert two.closing is not None
+        sessions._shared.counts.behind -= 2 * BEHIND
+        first.closed()
+        second.closed()
+        assert sessions._shared.counts.behind == 0
+
+
+async def test_who_catches_up_is_behind_no_longer(sessions: Sessions) -> None:
+    async with opened(sessions) as (writer, answers), opened(sessions) as (reader, wire):
+        reader.received("START-SEND-EVENTS")
+        for full, behind in ((100_000, 100_000), (200_000, 200_000), (10, 10)):
+            before = len(answers.frames)
+            wire.full = full
+            writer.received(change(full))
+            await answers.until(lambda: len(answers.frames) > before)  # noqa: B023 - awaited in its turn
+            assert sessions._shared.counts.behind == behind
+        reader.drained()
+        assert sessions._shared.counts.behind == 0
 
 
 async def test_what_is_sent_after_the_end_is_passed_over(sessions: Sessions) -> None:

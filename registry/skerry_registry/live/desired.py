@@ -204,7 +204,9 @@ class Desired:
         wanted = subscriber.wanted
         while subscriber.doubtful:
             subscriber.doubtful = False
-            for thing_id in [*(wanted.ids or self._open)]:
+            for place, thing_id in enumerate([*(wanted.ids or self._open)]):
+                if not place % ABREAST:
+                    await asyncio.sleep(0)
                 if thing_id in self._open and wanted.takes(thing_id):
                     if subscriber.room is not None:
                         await subscriber.room()

@@ -41,6 +41,8 @@ SOME, MUCH, TOO_MUCH = 65_536, 1_048_576, 16_777_216
 """Bytes that the client has not taken: nothing more is read from it; too many for long; too many at any time."""
 PATIENCE = 5.0
 """Seconds for which a client may be behind by MUCH."""
+BEHIND = 536_870_912
+"""Bytes that all clients together have not taken, where they are SOME: who is behind by MUCH is let go of then; at twice that whoever is behind."""
 OVER = 1.25
 """What a second may bring over the bound before frames are refused, as in Ditto."""
 NORMAL, TRY_LATER = 1000, 1013
@@ -75,6 +77,7 @@ class Session:
         "_ends",
         "_id",
         "_labels",
+        "_late",
         "_login",
         "_open",
         "_paused",
@@ -124,6 +127,7 @@ class Session:
         self._busy = 0
         self._paused = False
         self._crowded = 0.0
+        self._late = 0
         self._second = self._taken = 0
         self._open = False
 
@@ -164,6 +168,7 @@ class Session:
     def drained(self) -> None:
         """The client has caught up."""
         self._crowded = 0.0
+        self._fall_behind(0)
         if self._room is not None:
             self._room.set()
         self._flow()
@@ -171,6 +176,7 @@ class Session:
     def closed(self) -> None:
         """Forget everything about it."""
         self._leave()
+        self._fall_behind(0)
         if self._wire is not None:
             self._shared.counts.sessions -= 1
             self._wire = None
@@ -242,17 +248,29 @@ class Session:
         wire.send(data)
         self._shared.counts.sent += 1
         waiting = wire.waiting
+        if waiting > SOME or self._late:
+            self._fall_behind(waiting)
+        if waiting <= SOME or not self._is_too_slow(waiting):
+            return
+        self._shared.counts.slow += 1
+        log.warning("slow session ended", extra={"origin": self._sender.origin, "bytes": waiting})
+        self._leave()
+        wire.close(TRY_LATER, f"{waiting} bytes wait for you; read faster, or subscribe to less")
+
+    def _is_too_slow(self, waiting: int) -> bool:
+        """Whether a client with so much to take is waited for no longer."""
+        behind = self._shared.counts.behind
         if waiting < MUCH:
             self._crowded = 0.0
-            return
+            return behind > 2 * BEHIND
         now = asyncio.get_running_loop().time()
-        if not self._crowded:
-            self._crowded = now
-        elif waiting > TOO_MUCH or now - self._crowded > PATIENCE:
-            self._shared.counts.slow += 1
-            log.warning("slow session ended", extra={"origin": self._sender.origin, "bytes": waiting})
-            self._leave()
-            wire.close(TRY_LATER, f"{waiting} bytes wait for you; read faster, or subscribe to less")
+        self._crowded = self._crowded or now
+        return waiting > TOO_MUCH or behind > BEHIND or now - self._crowded > PATIENCE
+
+    def _fall_behind(self, waiting: int) -> None:
+        """Note how much the client has not taken."""
+        self._shared.counts.behind += waiting - self._late
+        self._late = waiting
 
     def _send(self, data: bytes) -> None:
         """Send a reply; who does not take replies is not read on."""

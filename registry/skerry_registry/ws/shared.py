@@ -89,12 +89,13 @@ class Shared:
 
 
 class Counts(Struct):
-    """Sessions that are open, frames and what became of slow readers."""
+    """Sessions that are open, frames and what became of slow readers; `behind`: bytes that clients have not taken."""
 
     sessions: int = 0
     received: int = 0
     sent: int = 0
     slow: int = 0
+    behind: int = 0
 
 
 def framed(envelope: dict[str, Any]) -> bytes:
