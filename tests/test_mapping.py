@@ -237,3 +237,9 @@ def test_an_envelope_from_an_external_broker_speaks_of_the_thing_of_its_topic() 
     with pytest.raises(EnvelopeElsewhere):
         inbound(Inbound(topic="ditto/x/T2", payload=payload), NOW)
     assert inbound(Inbound(topic="ditto/x/T2", payload=payload, subjects=("nginx:a",)), NOW).id == "x:T1"
+
+
+def test_values_alone_on_a_topic_of_hono_are_told_where_to_go() -> None:
+    error = refusal({"power": 1}, DEFAULT_SOURCES[2], topic="telemetry/demo/T01")
+    assert error.code == "mapping.envelope.missing"
+    assert "telemetry/<namespace>/<name>/<feature>" in error.text

@@ -20,7 +20,7 @@ from skerry.pointer import parse
 from skerry.signals import Command, Json, Micros, Path
 from skerry.values import KEY_LIMIT, JsonKeyInvalid, check_key
 from skerry.values import name as kind_of
-from skerry_adapters.hono import HONO_ANSWERS, device_of, hono_answer
+from skerry_adapters.hono import HONO_ANSWERS, UPLINKS, device_of, hono_answer
 from skerry_adapters.inbound import Aside, Inbound
 from skerry_adapters.sources import PLACEHOLDER, Source, TimeFormat
 
@@ -113,6 +113,17 @@ class EnvelopeElsewhere(MappingError):
     description = "Publish it to ditto/<namespace>/<name> of that very thing; a broker guards things by their topics."
 
 
+class EnvelopeMissing(MappingError):
+    """Values alone on one of Hono's topics: mostly `telemetry/<namespace>/<name>` without the feature."""
+
+    code = "mapping.envelope.missing"
+    message = (
+        "'{topic}' takes envelopes of the Ditto Protocol, and the payload has no 'topic' as they have. "
+        "Values alone go to telemetry/<namespace>/<name>/<feature>."
+    )
+    description = "Publish it to that topic, or send an envelope."
+
+
 class ValueMissing(MappingError):
     """A pointer of the source that leads nowhere in this payload."""
 
@@ -147,6 +158,8 @@ def _ditto(source: Source) -> Inbounder:
         if not message.payload and (wanted := _DESIRED.fullmatch(message.topic)) is not None:
             return Aside(members={}, subjects=subjects, desired=f"{wanted[1]}:{wanted[2]}")
         members = protocol.members_of(message.payload)
+        if "topic" not in members and message.topic.split("/", 1)[0] in UPLINKS:
+            raise EnvelopeMissing(topic=message.topic)
         if not is_change(members):
             if not message.subjects:
                 _check_topic(message.topic, ":".join(members["topic"].split("/", 2)[:2]))

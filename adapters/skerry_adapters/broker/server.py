@@ -258,7 +258,7 @@ class Broker:
             del self._said[next(iter(self._said))]
         self._said[key] = None
         facts = {"client": session.client_id, "user": session.user, "topic": topic}
-        log.info("mqtt publish refused" if action == "publish" else "mqtt subscription refused", extra=facts)
+        log.warning("mqtt publish refused" if action == "publish" else "mqtt subscription refused", extra=facts)
 
     def arrived(self, arrival: Arrival) -> None:
         """A PUBLISH for the next batch."""
