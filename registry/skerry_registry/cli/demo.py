@@ -147,6 +147,7 @@ def _screen(running: Running, settings: Settings, turbines: int) -> str:
 Try next
   {called()} watch --user ditto --password ditto{elsewhere}
   curl -u ditto:ditto {url}/api/2/things/{first}
+  curl -N -u ditto:ditto -H 'Accept: text/event-stream' '{url}/api/2/things?ids={first}'
   curl -u ditto:ditto '{series}'
   {url}/apidoc    the HTTP API, to browse
 
