@@ -6,22 +6,29 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from servers import absent, executable
+from skerry_registry.settings import Settings
 from wire.http_server import served
 
 SCRIPT = Path(__file__).parent / "javascript"
 FETCHING = 120.0
 
 
-@pytest.mark.parametrize("script", ["handles.cjs", "session.cjs"])
-async def test_every_handle_of_dittos_javascript_client_works(tmp_path: Path, script: str):
+FEW = structs.replace(Settings(), ws_frames_per_second=20)
+
+
+@pytest.mark.parametrize(
+    ("script", "settings"), [("handles.cjs", Settings()), ("session.cjs", Settings()), ("resilience.cjs", FEW)]
+)
+async def test_dittos_javascript_client_works(tmp_path: Path, script: str, settings: Settings):
     npm, node = executable("npm"), executable("node")
     folder = shutil.copytree(SCRIPT, tmp_path / "client", ignore=shutil.ignore_patterns("node_modules"))
     status, said = await run(folder, npm, "ci", "--no-progress", "--prefer-offline")
     if status:
         absent("npm", f"The client could not be fetched: {said[-300:]}")
-    async with served(tmp_path) as server:
+    async with served(tmp_path, settings=settings) as server:
         status, said = await run(folder, node, script, SKERRY_TEST_ADDRESS=f"127.0.0.1:{server.port}")
     assert status == 0, said
 
