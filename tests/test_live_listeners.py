@@ -61,6 +61,7 @@ def test_everybody_who_wants_it_and_may_have_it_is_handed_a_message_once(entries
         lambda: {subject for entry in entries.values() for subject in entry["subjects"]},
         lambda subjects: compile_permits(policy, subjects),
         0,
+        policy_of=lambda _: None,
     )
     expected = [
         (wish, session)

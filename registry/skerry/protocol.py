@@ -345,17 +345,14 @@ def _id(text: str, topic: topics.Topic, kind: Kind, value: Json) -> str:
 
 
 def path_from(text: str, kind: Kind) -> Path:
-    """The path in an envelope. Raises EnvelopePathInvalid, EnvelopePathUnknown."""
-    text = text or "/"
+    """The path in an envelope, with or without the first slash. Raises PointerInvalid, EnvelopePathUnknown, EnvelopePathInvalid (policies)."""
     if not text.startswith("/"):
-        raise EnvelopePathInvalid(path=text, problem="it does not begin with a slash")
+        text = "/" + text
     if kind == "policy":
         return _policy_path(text)
     try:
         path = pointer.parse(text.removesuffix("/"))
         parts.check_path(path, "retrieve")
-    except pointer.PointerInvalid as error:
-        raise EnvelopePathInvalid(path=text, problem=error.facts["problem"]) from error
     except parts.PathUnknown as error:
         raise EnvelopePathUnknown(path=text) from error
     return path

@@ -86,10 +86,29 @@ async def test_filter_namespaces_and_extra_fields_say_what_is_told(server: Serve
         assert event["extra"] == {"attributes": {"kind": "hot"}}
 
 
+async def test_the_policy_is_an_extra_field_as_far_as_it_may_be_read(server: Served) -> None:
+    async with session(server) as writer, session(server) as friend, session(server, "eve") as stranger:
+        await create(writer, "ns:t1", t=1)
+        entry = {"subjects": {"nginx:eve": {"type": "x"}}, "resources": {"thing:/": {"grant": ["READ"], "revoke": []}}}
+        policies = "ns/t1/policies/commands/modify"
+        assert (await writer.ask(policies, "/entries/eve", value=entry))["status"] == 201
+        for reader in (friend, stranger):
+            await reader.start("EVENTS", "extraFields=_policy,attributes/t")
+        await writer.command("modify", "ns:t1", "/attributes/t", value=2)
+        extra = (await friend.receive())["extra"]
+        assert extra["attributes"] == {"t": 2}
+        assert set(extra["_policy"]["entries"]) == {"DEFAULT", "eve"}
+        assert (await stranger.receive())["extra"] == {"attributes": {"t": 2}}
+
+
 @pytest.mark.parametrize("sort", ["EVENTS", "MESSAGES", "LIVE-COMMANDS", "LIVE-EVENTS"])
 @pytest.mark.parametrize(
     ("parameters", "code"),
-    [("filter=foo(", "rql.expression.invalid"), ("filter=", "rql.expression.invalid"), ("extraFields=a(", "json.fieldselector.invalid")],
+    [
+        ("filter=foo(", "rql.expression.invalid"),
+        ("filter=", "rql.expression.invalid"),
+        ("extraFields=a(", "json.fieldselector.invalid"),
+    ],
 )
 async def test_a_wish_that_makes_no_sense_is_refused(server: Served, sort: str, parameters: str, code: str) -> None:
     async with session(server) as socket:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from skerry.signals import Event, Held, Json, Micros, Path
     from skerry_policies.enforcer import Permits
     from skerry_registry.identities.namespaces import Reach
+    from skerry_registry.live.views import PolicyOf
     from skerry_registry.rights import Rights
 
 PLACES = 200_000
@@ -65,17 +66,26 @@ class Question:
         predicate = "" if wanted.filter is None else write_rql(wanted.filter)
         self.key: Key = (wanted.path, predicate, b"" if wanted.extra is None else json.encode(wanted.extra))
 
-    def answer(self, event: Event, held: Held, permits: Permits, before: Held | None = None) -> Told | None:
+    def answer(
+        self,
+        event: Event,
+        held: Held,
+        permits: Permits,
+        before: Held | None = None,
+        policy_of: PolicyOf | None = None,
+    ) -> Told | None:
         """What is told of a change to one with these rights; None where that is nothing.
 
-        `before`: of a thing's deletion, the thing `at_its_end`.
+        `before`: of a thing's deletion, the thing `at_its_end`. `policy_of`: where its policy is found.
         """
         if self.path and not touches(event, self.path):
             return None
         shown = seen(event, permits)
         if shown is None:
             return None
-        extra: Json | UnsetType = UNSET if self.extra is None else extra_of(event, before or held, permits, self.extra)
+        extra: Json | UnsetType = UNSET
+        if self.extra is not None:
+            extra = extra_of(event, before or held, permits, self.extra, policy_of)
         if self.filter is not None and not event_filter.matches(self.filter, shown, extra, event.timestamp):
             return None
         return Told(shown, shown.value, extra, held)

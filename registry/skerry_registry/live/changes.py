@@ -7,13 +7,13 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import UNSET
 
 from skerry_registry.live.audience import Audiences, Key, Member, Question, Reader, Take, Wanted
 from skerry_registry.live.backlog import TOGETHER, Backlog
-from skerry_registry.live.views import Told, at_its_end, is_told
+from skerry_registry.live.views import POLICY, Told, at_its_end, is_told
 from skerry_registry.ports import StoreUnavailable
 from skerry_registry.runs import Lacking
 
@@ -189,12 +189,21 @@ class Changes:
         known = self._kept.get(key)
         if known is not None and known[0] is permits:
             return known[1]
-        told = question.answer(event, held, permits, before)
+        told = question.answer(event, held, permits, before, self._policy_of)
+        if question.extra is not None and POLICY in question.extra:
+            return told
         if len(self._kept) >= KEPT:
             self._kept.clear()
         if told is None or 0 < held.size <= SMALL:
             self._kept[key] = permits, told
         return told
+
+    def _policy_of(self, policy_id: str) -> dict[str, Any] | None:
+        """A policy's document, for those who want it told with a change; None where it is not in memory any more."""
+        try:
+            return self._registry.memory.held("policy", policy_id).document
+        except Lacking:
+            return None
 
     async def _catch_up(self) -> None:
         """Tell what had to wait, in order: for policies that were not in memory, or for its turn."""
@@ -226,7 +235,7 @@ class Changes:
             origin = event.by.origin if event.by is not None else ""
             plain: Told | None = None
             for view in self._audiences.views(policy_id, namespace, event.id):
-                told = view.question.answer(event, held, view.permits, before)
+                told = view.question.answer(event, held, view.permits, before, self._policy_of)
                 if told is None:
                     continue
                 if told.event is event and told.extra is UNSET:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Struct, field, structs
 
@@ -249,7 +249,12 @@ class Live:
             if "condition" in asked:
                 question = structs.replace(_command(told, sender), verb="retrieve", headers=dict(asked))
                 guarded.check_condition(permits, held, question, now)
-        return _Delivery(told, sender, policy_id, self._listeners.handed(told, held, holders, permits_of, now))
+
+        def policy_of(policy_id: str) -> dict[str, Any] | None:
+            return self._registry.memory.held("policy", policy_id).document
+
+        parts = self._listeners.handed(told, held, holders, permits_of, now, policy_of=policy_of)
+        return _Delivery(told, sender, policy_id, parts)
 
     async def _ask(self, signal: LiveSignal, delivery: _Delivery, seconds: float, labels: tuple[str, ...]) -> Outcome:
         """Hand the signal out and wait for what was asked for."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from skerry_policies.enforcer import Permits
     from skerry_registry.identities.namespaces import Reach
     from skerry_registry.live.sender import Leave
+    from skerry_registry.live.views import PolicyOf
 
 CHANGES = frozenset({"create", "modify", "merge"})
 """Live commands that carry a value, all of which whoever gets them must be able to read."""
@@ -106,7 +107,14 @@ class Listeners:
         return leave
 
     def handed(
-        self, signal: LiveSignal, held: Held, holders: Holders, permits_of: PermitsOf, now: Micros
+        self,
+        signal: LiveSignal,
+        held: Held,
+        holders: Holders,
+        permits_of: PermitsOf,
+        now: Micros,
+        *,
+        policy_of: PolicyOf,
     ) -> list[tuple[Listener, LiveSignal]]:
         """Who gets the signal, and what of it; whoever sent it does not. May raise Lacking."""
         namespace = split_id(signal.id)[0]
@@ -122,7 +130,7 @@ class Listeners:
                 continue
             for listener in group.listeners.values():
                 if _concerns(listener, signal, namespace):
-                    whole = _completed(told, listener.wanted, held, permits, now)
+                    whole = _completed(told, listener.wanted, held, permits, now, policy_of=policy_of)
                     if whole is not None:
                         found.append((listener, whole))
         return found
@@ -187,11 +195,13 @@ def resource_of(path: Path) -> Path:
     return tuple(segment for segment in path if segment)
 
 
-def _completed(signal: LiveSignal, wanted: LiveWanted, held: Held, permits: Permits, now: Micros) -> LiveSignal | None:
+def _completed(
+    signal: LiveSignal, wanted: LiveWanted, held: Held, permits: Permits, now: Micros, *, policy_of: PolicyOf
+) -> LiveSignal | None:
     """The signal with the extra fields that are wanted; None where the filter leaves it out."""
     extra = UNSET
     if wanted.extra is not None:
-        extra = views.extra_of(signal_filter.as_event(signal), held, permits, wanted.extra)
+        extra = views.extra_of(signal_filter.as_event(signal), held, permits, wanted.extra, policy_of)
     if wanted.filter is not None and not signal_filter.matches(wanted.filter, signal, extra, now):
         return None
     return signal if extra is UNSET else structs.replace(signal, extra=extra)

@@ -10,18 +10,23 @@ from msgspec import UNSET, UnsetType, structs
 from skerry import fields, headers, things
 from skerry.protocol import event_envelope
 from skerry.signals import PATCHES
+from skerry_policies import policy
 from skerry_registry import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
+    from typing import TypeAlias
 
     from skerry.fields import Selector
     from skerry.signals import Event, Held, Json
     from skerry_policies.enforcer import Permits
 
+    PolicyOf: TypeAlias = Callable[[str], "dict[str, Any] | None"]
+
 NUMBER = "skerry-number"
 """The header of an envelope that carries the event's place in the journal."""
 FEATURE_ID = "feature:id"
+POLICY = "_policy"
 
 _MEDIA, _PATCH = "application/json", "application/merge-patch+json"
 _encode = msgspec.json.Encoder().encode
@@ -74,7 +79,7 @@ class Told:
         told["requested-acks"] = self.asked(labels)
         told["entity-revision"] = event.revision
         if "value" in envelope:
-            told.setdefault("content-type", _MEDIA if event.action not in PATCHES else _PATCH)
+            told["content-type"] = _MEDIA if event.action not in PATCHES else _PATCH
         if self.extra is not UNSET:
             envelope["extra"] = self.extra
         return envelope
@@ -118,10 +123,12 @@ def at_its_end(event: Event, before: Held | None) -> Held | None:
     return structs.replace(before, revision=event.revision, modified=event.timestamp)
 
 
-def extra_of(event: Event, held: Held, permits: Permits, selector: Selector) -> Json | UnsetType:
+def extra_of(
+    event: Event, held: Held, permits: Permits, selector: Selector, policy_of: PolicyOf | None = None
+) -> Json | UnsetType:
     """The extra fields that are told with an event, as far as they may be read; UNSET where that is nothing.
 
-    Of a thing that is gone there are its id and the revision.
+    Of a thing that is gone there are its id and the revision. `policy_of`: where a policy is found, for `_policy`.
     """
     if held.document is None:
         facts = {"thingId": event.id, "_namespace": event.id.partition(":")[0], "_revision": event.revision}
@@ -129,7 +136,16 @@ def extra_of(event: Event, held: Held, permits: Permits, selector: Selector) -> 
     visible = guarded.shown(permits, held)
     if visible is None or visible.document is None:
         return UNSET
-    return fields.select(things.with_special(visible, visible.document, selector), _resolved(selector, event)) or UNSET
+    document = things.with_special(visible, visible.document, selector)
+    if POLICY in selector and policy_of is not None:
+        document = _with_policy(document, policy_of(held.document["policyId"]), permits)
+    return fields.select(document, _resolved(selector, event)) or UNSET
+
+
+def _with_policy(document: dict[str, Any], found: dict[str, Any] | None, permits: Permits) -> dict[str, Any]:
+    """The document and, as `_policy`, what may be read of its policy."""
+    shown = UNSET if found is None else permits.view((), policy.shown(found), "policy")
+    return document if shown is UNSET else {**document, POLICY: shown}
 
 
 def _resolved(selector: Selector, event: Event) -> Selector:
