@@ -132,6 +132,22 @@ async def test_a_new_token_that_is_no_good_or_somebody_else_s_ends_the_session(t
             assert socket.aside[-1]["value"]["error"] == "gateway:websocket.session.closed"
 
 
+async def test_a_new_token_that_reaches_other_namespaces_ends_the_session(tmp_path: Path) -> None:
+    rules = (NamespaceRule(conditions=("{{ jwt:zone }}",)), NamespaceRule(allowed_namespaces=("open",)))
+    with issuer(tmp_path) as keys:
+        async with (
+            served(tmp_path, settings=with_issuer(keys, namespace_access=rules)) as server,
+            session(server, None, authorization=f"Bearer {lasting(keys, zone='all')}") as socket,
+        ):
+            assert (await socket.command("create", "closed:t1", value={}))["status"] == 201
+            await socket.wire.send(f"JWT-TOKEN?jwtToken={lasting(keys, 4_000, zone='all')}")
+            assert (await socket.command("retrieve", "closed:t1"))["status"] == 200
+            await socket.wire.send(f"JWT-TOKEN?jwtToken={lasting(keys)}")
+            assert (await socket.closed())[0] == 1000
+            error = socket.aside[-1]["value"]
+            assert (error["error"], "namespaces" in error["message"]) == ("gateway:websocket.session.closed", True)
+
+
 async def test_a_closed_namespace_is_closed_in_a_session(tmp_path: Path) -> None:
     rules = (NamespaceRule(conditions=("{{ header:x-zone }}",)), NamespaceRule(allowed_namespaces=("open",)))
     settings = structs.replace(Settings(), namespace_access=rules)

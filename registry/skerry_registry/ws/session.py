@@ -22,9 +22,11 @@ from skerry_registry.ws.wants import Wants
 from skerry_registry.ws.wire import frame
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from skerry_registry.identities.caller import Caller
     from skerry_registry.identities.logins import Session as Login
+    from skerry_registry.identities.namespaces import Reach
     from skerry_registry.live.sender import Sender
     from skerry_registry.ws.shared import Shared
     from skerry_registry.ws.wire import Wire
@@ -81,6 +83,7 @@ class Session:
         "_login",
         "_open",
         "_paused",
+        "_reach_of",
         "_room",
         "_searching",
         "_second",
@@ -105,13 +108,18 @@ class Session:
         id: str,  # noqa: A002 - the model's word
         defaults: Mapping[str, str],
         labels: tuple[str, ...] = (),
+        reach_of: Callable[[Caller], Reach | None] | None = None,
     ) -> None:
-        """`defaults`: headers of the handshake; `labels`: acknowledgements it declares."""
+        """`defaults`: headers of the handshake; `labels`: acknowledgements it declares.
+
+        `reach_of`: what a caller with a new token would reach; None: as before.
+        """
         self._shared = shared
         self._sender = sender
         self._id = id
         self._defaults = defaults
         self._labels = labels
+        self._reach_of = reach_of
         self._always_waits = not _WAITING.isdisjoint(defaults)
         self._login = login
         self._ends = self._end_of(login.caller.expires)
@@ -387,7 +395,7 @@ class Session:
         """A new token for the same subjects makes it last longer; any other ends it."""
         identities = self._shared.identities
         try:
-            caller = await identities.authorize(f"Bearer {token}")
+            caller = await identities.authorize(f"Bearer {token}", self._sender.origin.split(" ")[1])
         except KeysUnavailable as error:
             self._refuse(error, None, correlation=self._id)
             return
@@ -396,6 +404,9 @@ class Session:
             return
         if caller is None or caller.subjects != self._sender.subjects:
             self._end(WebsocketSessionClosed(reason="the new token stands for somebody else"))
+            return
+        if self._reach_of is not None and self._reach_of(caller) != self._sender.reach:
+            self._end(WebsocketSessionClosed(reason="the new token reaches other namespaces"))
             return
         self._login = identities.lasting(caller)
         self._ends = self._end_of(caller.expires)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from skerry.signals import NewId
     from skerry_registry.identities.caller import Caller
     from skerry_registry.identities.logins import Identities
+    from skerry_registry.identities.namespaces import Reach
     from skerry_registry.live.streams import Streams
     from skerry_registry.registry import Registry
     from skerry_registry.search.search import Search
@@ -90,9 +92,12 @@ class Sessions:
             check_path(request.path)
             headers.timeout(request.ditto.get("timeout"), 0, inf)
             request.caller = caller = await self._login(request)
+            reach_of = None
             if self._namespaces:
-                request.reach = self._namespaces.reach(caller, headers_of(handshake.headers))
-            return self._session(request, caller)
+                header = headers_of(handshake.headers)
+                reach_of = partial(self._namespaces.reach, header=header)
+                request.reach = reach_of(caller)
+            return self._session(request, caller, reach_of)
         except SkerryError as error:
             if self._refused is not None and error.status in {401, 403, 429} and _tried(request):
                 self._refused(request, error)
@@ -111,7 +116,7 @@ class Sessions:
             Gauge("ws_slow", "WebSocket sessions ended because they read too slowly.", lambda: counts.slow, "counter"),
         ]
 
-    def _session(self, request: Request, caller: Caller) -> Session:
+    def _session(self, request: Request, caller: Caller, reach_of: Callable[[Caller], Reach | None] | None) -> Session:
         labels = headers.declared_acks(request.ditto.get("declared-acks"))
         number = f"{self._run}-{next(self._numbers)}"
         sender = Sender(
@@ -126,6 +131,7 @@ class Sessions:
             id=request.ditto.get("correlation-id") or self._new_id(),
             defaults={name: said for name, said in request.ditto.items() if name not in _OWN},
             labels=labels,
+            reach_of=reach_of if caller.kind == "jwt" else None,
         )
 
     async def _login(self, request: Request) -> Caller:
