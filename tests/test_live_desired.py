@@ -12,8 +12,10 @@ import msgspec
 from msgspec import UNSET
 
 from broker_dialog import until as until_what
+from skerry import fields
 from skerry.signals import Command
 from skerry_adapters.downlink import DownlinkBroken, Outbound
+from skerry_registry.live import event_filter
 from skerry_registry.live.desired import Desired, DesiredWanted
 from skerry_registry.registry import Registry
 from skerry_registry.stores.memory import MemoryStore
@@ -88,6 +90,28 @@ async def put(registry: Registry, thing_id: str, *path: str, value: Any, verb: A
 
 def values(told: list[dict[str, Any]]) -> list[Any]:
     return [envelope["value"] for envelope in told]
+
+
+async def test_a_filter_and_extra_fields_count_for_desired_state() -> None:
+    async with twins() as registry:
+        desired = Desired(registry)
+        told: list[dict[str, Any]] = []
+        wanted = DesiredWanted(
+            subjects=ADMIN,
+            filter=event_filter.parse('and(eq(attributes/kind,"big"),gt(features/f/properties/power,3))', 0),
+            extra=fields.parse("attributes/kind"),
+        )
+        await put(registry, "x:a", value={"attributes": {"kind": "big"}, "features": {"f": {}}})
+        await put(registry, "x:b", value={"attributes": {"kind": "small"}, "features": {"f": {}}})
+        async with following(desired):
+            desired.subscribe(wanted, told.append)
+            for power in (2, 5, 1):
+                for thing in ("x:b", "x:a"):
+                    await put(registry, thing, "features", "f", "desiredProperties", value={"power": power})
+                await until(lambda power=power: len(told) == (0 if power == 2 else 1 if power == 5 else 2))
+        assert [envelope["topic"] for envelope in told] == ["x/a/things/live/commands/merge"] * 2
+        assert values(told) == [{"f": {"properties": {"power": 5}}}, {}]
+        assert [envelope.get("extra") for envelope in told] == [{"attributes": {"kind": "big"}}, None]
 
 
 async def test_a_subscriber_hears_what_is_open_and_every_change_until_it_is_closed() -> None:

@@ -9,16 +9,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from skerry import topics
 from skerry.desired import may_open, open_features
 from skerry.errors import SkerryError
 from skerry.ids import split_id
+from skerry.live import LiveSignal
 from skerry_adapters.downlink import DownlinkBroken, device_topic, thing_of
+from skerry_registry.live import signal_filter, views
 from skerry_registry.runs import Lacking
 
 if TYPE_CHECKING:
+    from skerry.fields import Selector
+    from skerry.rql.predicate import Predicate
     from skerry.signals import Held, Json
     from skerry_adapters.downlink import Downlink
     from skerry_policies.enforcer import Permits
@@ -45,12 +49,17 @@ Room: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class DesiredWanted(Struct, frozen=True, kw_only=True):
-    """Whose desired state a subscriber wants. `subjects`, `reach`: who listens; `namespaces`, `ids`: only these (empty: all)."""
+    """Whose desired state a subscriber wants. `subjects`, `reach`: who listens; `namespaces`, `ids`: only these (empty: all).
+
+    `extra`: what else of the thing to tell; `filter`: a difference for which it does not hold is told as if nothing were open.
+    """
 
     subjects: tuple[str, ...]
     reach: Reach | None = None
     namespaces: frozenset[str] = frozenset()
     ids: frozenset[str] = frozenset()
+    filter: Predicate | None = None
+    extra: Selector | None = None
 
     def takes(self, thing_id: str) -> bool:
         """Whether the thing is among those wanted."""
@@ -128,7 +137,7 @@ class Desired:
     async def envelope(self, thing_id: str) -> dict[str, Any]:
         """What is open now, whoever may read it; an empty value says that nothing is."""
         held = await self._held(thing_id)
-        return _envelope(thing_id, held, open_features(held.document))
+        return _envelope(held, open_features(held.document))
 
     def _note(self, commit: Commit) -> None:
         known, touched = self._open, self._touched
@@ -216,6 +225,7 @@ class Desired:
     async def _tell(self, subscriber: _Subscriber, thing_id: str) -> None:
         """Tell what the subscriber may read of it, if that is something new to him."""
         held = await self._held(thing_id)
+        permits: Permits | None = None
         while held.document is not None:
             permits = await self._permits(held, subscriber.wanted.subjects)
             newer = await self._held(thing_id)
@@ -224,6 +234,9 @@ class Desired:
             if same:
                 break
         patch = {} if held.document is None else open_features(_seen(held.document, permits))
+        extra = UNSET if permits is None else _extra(subscriber.wanted, held, patch, permits)
+        if not self._passes(subscriber.wanted, held, patch, extra):
+            patch = {}
         mark = _mark(patch)
         if subscriber.told.get(thing_id) == mark or subscriber not in self._subscribers:
             return
@@ -231,7 +244,13 @@ class Desired:
             subscriber.told[thing_id] = mark
         else:
             del subscriber.told[thing_id]
-        subscriber.take(_envelope(thing_id, held, patch))
+        subscriber.take(_envelope(held, patch, extra if patch else UNSET))
+
+    def _passes(self, wanted: DesiredWanted, held: Held, patch: dict[str, Json], extra: Json | UnsetType) -> bool:
+        """Whether a difference satisfies the subscriber's filter."""
+        if wanted.filter is None or not patch:
+            return True
+        return signal_filter.matches(wanted.filter, _signal(held, patch), extra, self._registry.clock())
 
     async def _permits(self, held: Held, subjects: tuple[str, ...]) -> Permits | None:
         """The rights of these subjects on the thing, as far as they can be found out."""
@@ -339,19 +358,38 @@ def _seen(document: dict[str, Any], permits: Permits | None) -> dict[str, Any]:
     return {"features": features} if isinstance(features, dict) else {}
 
 
-def _envelope(thing_id: str, held: Held, patch: dict[str, Json]) -> dict[str, Any]:
+def _signal(held: Held, patch: dict[str, Json]) -> LiveSignal:
     """A live command that merges the patch into the features of the thing, as the device is asked to do."""
-    namespace, name = split_id(thing_id)
-    topic = topics.Topic(namespace=namespace, name=name, channel="live", action="merge")
-    headers = {
-        "content-type": "application/merge-patch+json",
-        "correlation-id": f"desired-{held.revision}",
-        "response-required": False,
-    }
-    return {
-        "topic": topics.write(topic),
-        "headers": headers,
+    namespace, name = split_id(held.id)
+    return LiveSignal(
+        sort="command",
+        id=held.id,
+        topic=topics.write(topics.Topic(namespace=namespace, name=name, channel="live", action="merge")),
+        path=("features",),
+        value=patch,
+    )
+
+
+def _extra(wanted: DesiredWanted, held: Held, patch: dict[str, Json], permits: Permits) -> Json | UnsetType:
+    """The extra fields that the subscriber wants, as far as he may read them."""
+    if wanted.extra is None or not patch:
+        return UNSET
+    return views.extra_of(signal_filter.as_event(_signal(held, patch)), held, permits, wanted.extra)
+
+
+def _envelope(held: Held, patch: dict[str, Json], extra: Json | UnsetType = UNSET) -> dict[str, Any]:
+    """The patch as a device is told it."""
+    envelope = {
+        "topic": _signal(held, patch).topic,
+        "headers": {
+            "content-type": "application/merge-patch+json",
+            "correlation-id": f"desired-{held.revision}",
+            "response-required": False,
+        },
         "path": "/features",
         "value": patch,
         "revision": held.revision,
     }
+    if extra is not UNSET:
+        envelope["extra"] = extra
+    return envelope

@@ -86,7 +86,9 @@ class Wants:
         elif sort == "DESIRED":
             self.stop(sort)
             self._leaves[sort] = streams.desired.subscribe(
-                DesiredWanted(subjects=sender.subjects, reach=sender.reach, namespaces=namespaces),
+                DesiredWanted(
+                    subjects=sender.subjects, reach=sender.reach, namespaces=namespaces, filter=predicate, extra=extra
+                ),
                 self._told,
                 self._room,
             )
