@@ -93,7 +93,7 @@ class Feed:
         for name, value in query.items():
             if name not in NAMES:
                 near = difflib.get_close_matches(name, NAMES, 1, 0.5)
-                hint = f"did you mean {near[0]}" if near else f"there are {', '.join(NAMES)}"
+                hint = f"perhaps {near[0]} is meant" if near else f"there are {', '.join(NAMES)}"
                 raise FeedQueryInvalid(name=name, value=value, reason=f"there is no such parameter; {hint}")
         ids = _list(query, "ids")
         if len(ids) > IDS_MAX:
