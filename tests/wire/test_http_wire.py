@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from skerry_registry.http import run_http
+from skerry_registry.http.connection import QUEUE_MAX, Connection
 from skerry_registry.settings import Settings
 from skerry_registry.ws.wire import Limits
 
@@ -411,3 +412,21 @@ async def test_a_long_body_in_many_pieces_with_trailers_is_none_too_many():
         found = await there.whole(sent + body * 10 + b"0\r\nX-Trailer: " + b"y" * 10_000 + b"\r\n\r\n")
     assert found.startswith(b"HTTP/1.1 200")
     assert found.endswith(b"x" * 65_536)
+
+
+async def test_wishes_for_other_protocols_in_great_number_cost_little(monkeypatch: pytest.MonkeyPatch):
+    sent = b"GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n" * 4_000
+    heads = 0
+    without = Connection._without_upgrade
+
+    def counted(connection: Connection) -> bytes:
+        nonlocal heads
+        heads += 1
+        return without(connection)
+
+    monkeypatch.setattr(Connection, "_without_upgrade", counted)
+    async with place(echo) as there, there.connection(sent) as (reader, _):
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(1_000_000):
+                pass
+    assert 0 < heads <= 2 * QUEUE_MAX

@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         self._head_size += len(data)
-        while data:
+        while data and not self._deaf:
             try:
                 self._parser.feed_data(data)
             except HttpParserUpgrade as upgrade:
