@@ -8,7 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
+from skerry_registry.identities.namespaces import Reach
+from skerry_registry.identities.refusals import NamespaceNotAccessible
 from skerry_registry.live.envelopes import Envelopes
 from skerry_registry.live.sender import Sender
 from skerry_registry.live.streams import Streams
@@ -220,3 +223,27 @@ async def test_several_acknowledgements_come_as_one(envelopes):
 async def test_somebody_elses_answer_is_let_go_of(envelopes):
     assert await ask(envelopes, command("modify", status=204)) is None
     assert await ask(envelopes, envelope("ns/t1/things/twin/errors", status=404, value={})) is None
+
+
+async def test_who_declares_no_acknowledgements_gives_them_only_of_what_he_may_read(envelopes):
+    refused: list[str] = []
+    envelopes._registry.on_refused(lambda command, error: refused.append(f"{command.origin} {error.code}"))
+    await create(envelopes)
+    acknowledged = envelope("ns/t1/things/twin/acks/custom:label", status=200)
+    device = structs.replace(DITTO, origin="mqtt a", declares=False)
+    assert await ask(envelopes, acknowledged, device) is None
+    foreign = structs.replace(EVE, origin="mqtt b", declares=False)
+    assert (await ask(envelopes, acknowledged, foreign))["value"]["error"] == "things:thing.notfound"
+    closed = structs.replace(device, reach=Reach(()))
+    assert (await ask(envelopes, acknowledged, closed))["value"]["error"] == NamespaceNotAccessible.code
+    assert refused == ["mqtt b things:thing.notfound", f"mqtt a {NamespaceNotAccessible.code}"]
+
+
+async def test_refusals_of_several_things_tell_who_asked(envelopes):
+    refused: list[str] = []
+    envelopes._registry.on_refused(lambda command, _: refused.append(command.origin))
+    await create(envelopes)
+    assert (await ask(envelopes, envelope("_/_/things/twin/commands/retrieve", value={"thingIds": ["ns:t1"]}), EVE))[
+        "value"
+    ] == []
+    assert refused == [EVE.origin]

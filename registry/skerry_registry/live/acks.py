@@ -143,6 +143,7 @@ class Acks:
         """`announcements` are acknowledged too."""
         self._announcements = announcements
         self._owners: dict[str, str] = {}
+        self._declared: dict[str, list[str]] = {}
         self._behind: Counter[str] = Counter()
         self._waiting: dict[Key, list[Waiting]] = {}
 
@@ -157,12 +158,14 @@ class Acks:
             check_label(label)
             if self._owners.get(label, session) != session:
                 raise AckLabelsTaken(label=label)
-        self._owners.update((label, session) for label in labels if label not in OURS)
+        own = [label for label in labels if label not in OURS]
+        self._owners.update((label, session) for label in own)
+        self._declared.setdefault(session, []).extend(own)
 
     def withdraw(self, session: str) -> None:
         """The session has ended."""
-        for label in [label for label, owner in self._owners.items() if owner == session]:
-            del self._owners[label]
+        for label in self._declared.pop(session, ()):
+            self._owners.pop(label, None)
 
     def shown(self, session: str, headers: Mapping[str, str]) -> tuple[str, ...]:
         """Which of the acknowledgements that a signal asks for a session is told of: those it has declared."""

@@ -192,20 +192,25 @@ class Envelopes:
         if ack.label is None:
             raise topics.SignalUnknown(topic=asked.about, problem="it names no label; send acknowledgements one by one")
         if not sender.declares:
-            if sender.reach is not None:
-                sender.reach.check("thing", ack.id)
-            if not await self._registry.memory.known(lambda: self._may_have_had(ack.id, sender)):
-                raise ThingNotAccessible(thing_id=ack.id)
+            error = await self._registry.memory.known(lambda: self._why_foreign(ack.id, sender))
+            if error is not None:
+                asked_for = Command(verb="retrieve", id=ack.id, subjects=sender.subjects, origin=sender.origin)
+                self._registry.refuse(asked_for, error)
+                raise error
         self._streams.acks.give(ack, sender)
 
-    def _may_have_had(self, thing_id: str, sender: Sender) -> bool:
-        """Whether somebody may read anything of a thing, or any of its messages. Raises Lacking."""
-        held = self._registry.memory.held("thing", thing_id)
-        if held.document is None:
-            return False
+    def _why_foreign(self, thing_id: str, sender: Sender) -> SkerryError | None:
+        """Why somebody cannot have had signals of a thing: he may read nothing of it, and none of its messages. Raises Lacking."""
         namespace = split_id(thing_id)[0]
-        permits = self._registry.rights.permits(None, held.document["policyId"], sender.subjects, namespace)
-        return permits is not None and any(permits.may_partly(kind, (), "READ") for kind in ("thing", "message"))
+        if sender.reach is not None and not sender.reach.covers("thing", namespace):
+            return NamespaceNotAccessible(namespace=namespace)
+        document = self._registry.memory.held("thing", thing_id).document
+        permits = None
+        if document is not None:
+            permits = self._registry.rights.permits(None, document["policyId"], sender.subjects, namespace)
+        if permits is not None and any(permits.may_partly(kind, (), "READ") for kind in ("thing", "message")):
+            return None
+        return ThingNotAccessible(thing_id=thing_id)
 
     async def _check(self, asked: _Asked, sender: Sender) -> Envelope:
         """Answer checkPermissions."""
@@ -230,7 +235,10 @@ class Envelopes:
             and (sender.reach is None or sender.reach.covers("thing", split_id(id_)[0]))
         ]
         shared = {"correlation-id": asked.correlation} | ({"fields": selector} if isinstance(selector, str) else {})
-        commands = [Command(verb="retrieve", id=id_, subjects=sender.subjects, headers=shared) for id_ in wanted]
+        commands = [
+            Command(verb="retrieve", id=id_, subjects=sender.subjects, headers=shared, origin=sender.origin)
+            for id_ in wanted
+        ]
         found = await _in_time(self._registry.handle_all(commands), wish.timeout)
         return asked.answer(_found(found))
 
