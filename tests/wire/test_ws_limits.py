@@ -108,3 +108,22 @@ async def test_sessions_that_vanish_leave_nothing_behind(tmp_path: Path) -> None
                     pass
         async with session(server, declared_acks='["my:label"]') as socket:
             assert (await socket.command("create", "ns:t1", value={}))["status"] == 201
+
+
+async def test_a_reader_that_comes_back_too_late_is_told_so(tmp_path: Path) -> None:
+    async with served(tmp_path) as server, session(server) as socket:
+        await socket.command("create", "ns:t1", value={})
+        for value in range(20):
+            await socket.command("modify", "ns:t1", "/attributes/a", value=value)
+        journal, store = server.registry.journal, server.registry._store
+        await store.save([], journal.last)
+        await store.trim(10)
+        journal._recent.clear()
+        error = json.loads(await socket.say("START-SEND-EVENTS?resume-from=3&correlation-id=late"))
+        assert (error["status"], error["value"]["error"]) == (410, "journal.events.forgotten")
+        assert error["headers"]["correlation-id"] == "late"
+        await socket.start("EVENTS", f"resume-from={error['value']['oldest'] - 1}")
+        async with session(server) as other:
+            await other.command("modify", "ns:t1", "/attributes/a", value="last")
+        while (await socket.receive())["value"] != "last":
+            continue
