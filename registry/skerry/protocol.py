@@ -259,6 +259,8 @@ def error_envelope(
     shown: dict[str, Any] = headers_shown(ditto_headers.for_response(headers) | error.headers)
     _say_final(shown)
     shown["content-type"] = "application/json"
+    if about.channel == "live":
+        shown["channel"] = "live"
     if originator is not None:
         shown["ditto-originator"] = originator
     return {

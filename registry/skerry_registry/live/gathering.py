@@ -77,4 +77,6 @@ def acks_envelope(id: str, acks: dict[str, Ack], correlation_id: str, *, channel
     headers = {"correlation-id": correlation_id, "response-required": "false", "content-type": "application/json"}
     if len(acks) == 1 and not acks.keys() & OURS:
         headers = next(iter(acks.values())).headers | headers
+    if channel == "live":
+        headers["channel"] = channel
     return ack_envelope(Ack(id=id, status=combined(acks), value=shown(acks), headers=headers, channel=channel))
