@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.errors import SkerryError
+from skerry.values import JsonInvalid, decode
 from skerry_registry.ws.controls import SORTS, Control, Token, read
 
 
@@ -51,10 +52,22 @@ def test_a_token_comes_in_a_parameter():
 
 @given(st.text())
 def test_nothing_else_is_a_control_frame(text):
-    if not text.strip().startswith(("START-SEND-", "STOP-SEND-", "JWT-TOKEN")):
+    if text.strip().startswith(("START-SEND-", "STOP-SEND-", "JWT-TOKEN")):
+        return
+    try:
         assert read(text) is None
+    except JsonInvalid:
+        with pytest.raises(JsonInvalid):
+            decode(text)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "START-SEND-", "START-SEND-EVENTSX", "start-send-events", "JWT-TOKENS?x=y"])
-def test_what_only_looks_like_one_is_none(text):
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '"x"', "1", "true", "null"])
+def test_json_is_left_to_whoever_reads_envelopes(text):
     assert read(text) is None
+
+
+@pytest.mark.parametrize("text", ["START-SEND-", "START-SEND-EVENTSX", "start-send-events", "JWT-TOKENS?x=y", "hello"])
+def test_what_only_looks_like_one_is_told_what_there_is(text):
+    with pytest.raises(JsonInvalid) as caught:
+        read(text)
+    assert "START-SEND-EVENTS" in caught.value.payload()["description"]

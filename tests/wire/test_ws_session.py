@@ -256,6 +256,7 @@ async def test_misspelt_control_frames_are_told_of(server: Served) -> None:
         for frame, code, hint in (
             ("START-SEND-EVENT", "json.invalid", "did you mean START-SEND-EVENTS?"),
             ("stop-send-messages?a=1", "json.invalid", "did you mean STOP-SEND-MESSAGES?"),
+            ("hello", "json.invalid", "nor is it JSON."),
             ("START-SEND-EVENTS?filer=eq(attributes/a,1)", "parameter.unknown", "perhaps filter is meant."),
             ("START-SEND-EVENTS?resume-form=1", "parameter.unknown", "perhaps resume-from is meant."),
             ("START-SEND-MESSAGES?namespace=ns", "parameter.unknown", "perhaps namespaces is meant."),

@@ -70,6 +70,8 @@ class Token(Struct, frozen=True):
 _KNOWN = {f"{word}-SEND-{sort}": (sort, word == "START") for sort in SORTS for word in ("START", "STOP")}
 _WORDS = (*_KNOWN, TOKEN)
 LONGEST_WORD = 40
+LITERALS = frozenset({"true", "false", "null"})
+"""Words that are JSON, if no envelope."""
 
 
 def read(text: str) -> Control | Token | None:
@@ -80,12 +82,13 @@ def read(text: str) -> Control | Token | None:
         return Control(sort=known[0], start=known[1], parameters=_parameters(rest))
     if word == TOKEN:
         return Token(_parameters(rest).get("jwtToken", ""))
-    near = difflib.get_close_matches(word[:LONGEST_WORD].upper(), _WORDS, 1)
-    if not near:
+    if not word[:1].isalpha() or word in LITERALS:
         return None
+    near = difflib.get_close_matches(word[:LONGEST_WORD].upper(), _WORDS, 1)
+    hint = f"did you mean {near[0]}?" if near else "nor is it JSON."
     raise JsonInvalid(
         at="/",
-        problem=f"'{word[:LONGEST_WORD]}' is no control frame; did you mean {near[0]}?",
+        problem=f"'{word[:LONGEST_WORD]}' is no control frame; {hint}",
         description=f"A frame is an envelope, which is a JSON object, or one of {', '.join(_WORDS)}.",
     )
 
