@@ -231,7 +231,7 @@ def test_errors_are_about_the_entity_of_the_topic(topic, about):
         "etag": '"x"',
         "content-type": "application/json",
         "response-required": False,
-        **({"channel": "live"} if "/live/" in topic else {}),
+        **({"channel": "live"} if "/live/" in (topic or "") else {}),
     }
     assert envelope["value"]["error"] == "things:thing.notfound"
 

@@ -213,7 +213,7 @@ def response_envelope(command: Command, response: Response) -> dict[str, Any]:
         told["etag"] = response.etag
     shown: dict[str, Any] = headers_shown(told)
     if command.subjects:
-        shown["ditto-originator"] = command.subjects[0]
+        shown.setdefault("ditto-originator", command.subjects[0])
     _say_final(shown)
     if response.revision is not None:
         shown["entity-revision"] = response.revision

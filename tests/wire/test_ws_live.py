@@ -206,6 +206,7 @@ async def test_a_read_goes_to_the_device_where_its_condition_says_so(server: Ser
         await answered(device, value=7)
         answer = await asker.receive()
         assert (answer["topic"], answer["value"]) == ("ns/t1/things/live/commands/retrieve", 7)
-        assert answer["headers"]["channel"] == "live"
+        told = answer["headers"]
+        assert (told["channel"], told["live-channel-condition-matched"]) == ("live", True)
         answer = await asker.ask(topic, "/attributes/a", headers={"live-channel-condition": "eq(attributes/a,2)"})
         assert (answer["topic"], answer["value"], answer["headers"]["channel"]) == (topic, 1, "twin")
