@@ -16,7 +16,8 @@ from skerry.live import LiveSignal, envelope_of, signal_from
 from skerry.protocol import Ack
 from skerry_registry.lateness import CommandTimeout
 from skerry_registry.live import event_filter
-from skerry_registry.live.channel import Live, LiveWanted, MessageTooLarge, TooManyWaiting, labels_of
+from skerry_registry.live.channel import Live, LiveWanted, MessageTooLarge, labels_of
+from skerry_registry.live.questions import TooManyWaiting
 from skerry_registry.live.sender import Sender
 from skerry_registry.live.streams import Streams
 from skerry_registry.registry import Registry

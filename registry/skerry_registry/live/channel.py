@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Struct, field, structs
@@ -19,17 +17,17 @@ from skerry.live import CLAIM, LiveSignal, normal, subject_of
 from skerry.protocol import Ack, AdaptableIllegal
 from skerry.signals import Command
 from skerry.things import ThingNotAccessible
-from skerry.values import encode
 from skerry_policies.imports import ImportInvalid
 from skerry_registry import guarded, refusals
 from skerry_registry.lateness import UNANSWERED, CommandTimeout
 from skerry_registry.live.listeners import Listener, Listeners, LiveWanted, Take, resource_of
+from skerry_registry.live.questions import OF_ONE, SIZE, Delivery, Question, Questions, size_of
 from skerry_registry.live.views import NUMBER
 from skerry_registry.reasons import Reasons
 from skerry_registry.runs import Lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
     from skerry.signals import Held, Json
     from skerry_policies.enforcer import Permits
@@ -42,12 +40,6 @@ __all__ = ["TIMEOUT", "Live", "LiveWanted", "Outcome", "Take", "labels_of"]
 MERGE_PATCH = "application/merge-patch+json"
 TIMEOUT = 60.0
 """Seconds that an answer has where nobody says (Ditto 3.9.6)."""
-WAITING_MAX = 100_000
-"""Questions that wait for their answers at a time,"""
-WAITING_OF_ONE = 20_000
-"""and of one subject;"""
-WAITING_BYTES = 256_000_000
-"""bytes of what they carry, a quarter of it from one subject."""
 FORBIDDEN = 403
 GOOD = range(200, 300)
 """Statuses that say success."""
@@ -73,15 +65,6 @@ class MessageTooLarge(SkerryError):
     description = "Send less, or a reference to where the rest is. The setting message_max_bytes raises the limit."
 
 
-class TooManyWaiting(SkerryError):
-    """More questions without an answer than there is room for."""
-
-    code = "things:live.toomanywaiting"
-    status = 429
-    message = "Too many questions wait for answers of devices."
-    description = "Try again in a few seconds, or send with timeout=0, which waits for nothing."
-
-
 class Outcome(Struct, frozen=True, kw_only=True):
     """What became of a signal: the first answer (None: none was wanted, or none came), and the acknowledgements.
 
@@ -103,40 +86,6 @@ def labels_of(headers: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(asked)
 
 
-class _Delivery(Struct, frozen=True):
-    """A signal on its way: as it is told, by whom, under which policy, and what of it goes to whom."""
-
-    told: LiveSignal
-    sender: Sender
-    policy_id: str
-    parts: list[tuple[Listener, LiveSignal]]
-
-    def hand_out(self) -> None:
-        """Give everybody his part."""
-        for listener, part in self.parts:
-            listener.take(part)
-
-    @property
-    def sessions(self) -> frozenset[str]:
-        """Those that it goes to."""
-        return frozenset(listener.session for listener, _ in self.parts)
-
-
-class _Question:
-    """A signal whose answer somebody waits for."""
-
-    __slots__ = ("alone", "answer", "by", "delivery", "over", "reached")
-
-    def __init__(self, delivery: _Delivery, *, alone: bool) -> None:
-        """`reached`: the sessions that have it; `alone`: nothing but the answer is waited for; `by`: who gave it; `over`: it is passed on."""
-        self.delivery = delivery
-        self.alone = alone
-        self.by: tuple[str, str] | None = None
-        self.reached = delivery.sessions
-        self.answer: asyncio.Future[LiveSignal] = asyncio.get_running_loop().create_future()
-        self.over = asyncio.Event()
-
-
 class Live:
     """The live channel of one server."""
 
@@ -146,8 +95,8 @@ class Live:
         acks: Acks,
         *,
         message_max_bytes: int = 256_000,
-        waiting_of_one: int = WAITING_OF_ONE,
-        waiting_bytes: int = WAITING_BYTES,
+        waiting_of_one: int = OF_ONE,
+        waiting_bytes: int = SIZE,
     ) -> None:
         """`registry` knows things and rights; `waiting_of_one`: how many answers one subject may wait for at a time.
 
@@ -158,13 +107,7 @@ class Live:
         self._reasons = Reasons(registry)
         self._limit = message_max_bytes
         self._listeners = Listeners()
-        self._questions: dict[str, _Question] = {}
-        self._answered: dict[tuple[str, str], _Question] = {}
-        self._waiting = Counter[str]()
-        self._waiting_of_one = waiting_of_one
-        self._bytes = Counter[str]()
-        self._bytes_of_all = 0
-        self._waiting_bytes = waiting_bytes
+        self._questions = Questions(registry.new_id, of_one=waiting_of_one, size=waiting_bytes)
 
     def subscribe(self, wanted: LiveWanted, take: Take, *, session: str = "") -> Leave:
         """Hand over from now on what is wanted and may be read. `session`: which does not get what it sends itself."""
@@ -187,8 +130,7 @@ class Live:
         except SkerryError as error:
             await self._refuse(signal, sender, error)
             raise
-        if (answered := self._answered.get((told.id, sender.origin))) is not None:
-            await answered.over.wait()  # an answer comes before what is sent after it
+        await self._questions.passed_on(told.id, sender.origin)  # an answer comes before what is sent after it
         if seconds > 0 and labels:
             return await self._ask(signal, delivery, seconds, labels)
         delivery.hand_out()
@@ -199,7 +141,7 @@ class Live:
 
         Nobody waits for the answers of those who may not have had the question. Raises AdaptableIllegal for what answers nothing.
         """
-        question = self._questions.get(signal.correlation)
+        question = self._questions.find(signal.correlation)
         if question is None or question.delivery.told.id != signal.id or question.answer.done():
             return False
         asked = question.delivery.told
@@ -210,18 +152,15 @@ class Live:
         read = asked.action == "retrieve" and asked.sort == "command" and signal.status in GOOD
         if read and signal.value is UNSET:
             raise AdaptableIllegal(problem="an answer to retrieve has a value")
-        question.answer.set_result(_answered(signal, question, sender))
-        if question.alone:
-            question.by = (signal.id, sender.origin)
-            self._answered[question.by] = question
+        self._questions.settle(question, _answered(signal, question, sender))
         return True
 
     def _check_size(self, signal: LiveSignal) -> None:
         """Raise MessageTooLarge for a message with too much payload: as it came, and as it stands in an envelope."""
-        if signal.sort == "message" and (size := _size_of(signal)) > self._limit:
+        if signal.sort == "message" and (size := size_of(signal)) > self._limit:
             raise MessageTooLarge(size=size, limit=self._limit)
 
-    def _delivery(self, told: LiveSignal, sender: Sender, asked: Mapping[str, str]) -> _Delivery:
+    def _delivery(self, told: LiveSignal, sender: Sender, asked: Mapping[str, str]) -> Delivery:
         """Who gets what of a signal with these headers. Raises what the sender is refused with, Lacking."""
         held = self._registry.memory.held("thing", told.id)
         if held.document is None:
@@ -244,7 +183,7 @@ class Live:
             if permits is None:
                 raise ThingNotAccessible(thing_id=told.id)
             if told.sort == "event" and not permits.may("thing", told.path, "WRITE"):
-                return _Delivery(told, sender, policy_id, [])
+                return Delivery(told, sender, policy_id, [])
             _check_right(told, sender, held, permits)
             if "condition" in asked:
                 question = structs.replace(_command(told, sender), verb="retrieve", headers=dict(asked))
@@ -254,28 +193,23 @@ class Live:
             return self._registry.memory.held("policy", policy_id).document
 
         parts = self._listeners.handed(told, held, holders, permits_of, now, policy_of=policy_of)
-        return _Delivery(told, sender, policy_id, parts)
+        return Delivery(told, sender, policy_id, parts)
 
-    async def _ask(self, signal: LiveSignal, delivery: _Delivery, seconds: float, labels: tuple[str, ...]) -> Outcome:
+    async def _ask(self, signal: LiveSignal, delivery: Delivery, seconds: float, labels: tuple[str, ...]) -> Outcome:
         """Hand the signal out and wait for what was asked for."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         told = delivery.told
         others = [label for label in labels if label != LIVE]
-        question = self._wait(delivery, alone=not others) if LIVE in labels else None
-        try:
-            with (
-                self._kept(delivery),
-                self._acks.expecting(told.id, told.correlation, others, origin=delivery.sender.origin) as waiting,
-            ):
-                delivery.hand_out()
-                if others:
-                    self._acks.reached(told.id, told.headers, delivery.sessions)
-                answer = None if question is None else await self._first(question, signal, end)
-                given = await waiting.gather(max(0.0, end - loop.time()), of=seconds)
-        finally:
-            if question is not None:
-                self._forget(question)
+        with (
+            self._questions.kept(delivery, answered=LIVE in labels, alone=not others) as question,
+            self._acks.expecting(told.id, told.correlation, others, origin=delivery.sender.origin) as waiting,
+        ):
+            delivery.hand_out()
+            if others:
+                self._acks.reached(told.id, told.headers, delivery.sessions)
+            answer = None if question is None else await self._first(question, signal, end)
+            given = await waiting.gather(max(0.0, end - loop.time()), of=seconds)
         if not others:
             if answer is None:
                 raise CommandTimeout(seconds=f"{seconds:g}", headers={"channel": "live"}, description=UNANSWERED)
@@ -289,45 +223,7 @@ class Live:
         }
         return Outcome(answer=answer, acks=acks)
 
-    def _wait(self, delivery: _Delivery, *, alone: bool) -> _Question:
-        """Remember that an answer is waited for. Raises TooManyWaiting."""
-        told, who = delivery.told, delivery.sender.subjects[:1]
-        if len(self._questions) >= WAITING_MAX or self._waiting.get("".join(who), 0) >= self._waiting_of_one:
-            raise TooManyWaiting(headers={"retry-after": "5"})
-        self._waiting.update(who)
-        if told.correlation in self._questions:  # every part of the delivery has these very headers
-            told.headers["correlation-id"] = f"{told.correlation}_{self._registry.new_id()}"
-        question = self._questions[told.correlation] = _Question(delivery, alone=alone)
-        return question
-
-    @contextmanager
-    def _kept(self, delivery: _Delivery) -> Iterator[None]:
-        """Keep what a question carries inside the block. Raises TooManyWaiting where there is no room for it."""
-        who, size = "".join(delivery.sender.subjects[:1]), _size_of(delivery.told)
-        if self._bytes_of_all + size > self._waiting_bytes or self._bytes[who] + size > self._waiting_bytes // 4:
-            raise TooManyWaiting(headers={"retry-after": "5"})
-        self._bytes[who] += size
-        self._bytes_of_all += size
-        try:
-            yield
-        finally:
-            self._bytes_of_all -= size
-            self._bytes[who] -= size
-            if not self._bytes[who]:
-                del self._bytes[who]
-
-    def _forget(self, question: _Question) -> None:
-        """Nobody waits any more."""
-        del self._questions[question.delivery.told.correlation]
-        question.over.set()
-        if question.by is not None and self._answered.get(question.by) is question:
-            del self._answered[question.by]
-        for who in question.delivery.sender.subjects[:1]:
-            self._waiting[who] -= 1
-            if not self._waiting[who]:
-                del self._waiting[who]
-
-    async def _first(self, question: _Question, signal: LiveSignal, end: float) -> LiveSignal | None:
+    async def _first(self, question: Question, signal: LiveSignal, end: float) -> LiveSignal | None:
         """The first answer, as far as the asker may read it; None where none came in time."""
         try:
             async with asyncio.timeout_at(end):
@@ -358,7 +254,7 @@ class Live:
             seen = {}
         return structs.replace(answer, value=seen)
 
-    def _may_answer(self, question: _Question, sender: Sender) -> bool:
+    def _may_answer(self, question: Question, sender: Sender) -> bool:
         """Whether somebody has had the question, or may have had it."""
         if sender.origin and sender.origin in question.reached:
             return True
@@ -400,15 +296,6 @@ class Live:
         )
 
 
-def _size_of(signal: LiveSignal) -> int:
-    """Bytes of what a signal carries."""
-    raw, value = signal.raw, signal.value
-    size = 0 if raw is None else len(raw)
-    if isinstance(value, str):
-        return max(size, len(value) if value.isascii() else len(value.encode("utf-8", "replace")))
-    return size if raw is not None or value is UNSET else len(encode(value))
-
-
 def _told(signal: LiveSignal, sender: Sender, *, answered: bool) -> LiveSignal:
     """A signal as those who listen are handed it."""
     headers = {name: text for name, text in signal.headers.items() if name not in _DROPPED}
@@ -441,7 +328,7 @@ def _about(signal: LiveSignal) -> dict[str, str]:
     return headers
 
 
-def _answered(signal: LiveSignal, question: _Question, sender: Sender) -> LiveSignal:
+def _answered(signal: LiveSignal, question: Question, sender: Sender) -> LiveSignal:
     """An answer as the asker is given it."""
     headers = {name: text for name, text in signal.headers.items() if name not in _DROPPED and name != "requested-acks"}
     headers |= {"channel": "live", "response-required": "false"}
