@@ -57,6 +57,7 @@ def test_a_condition_is_that_of_the_whole_thing(condition: str, holds: bool) -> 
     [
         ({"condition": "eq(attributes/a,"}, "things:condition.invalid"),
         ({"condition": ""}, "things:condition.invalid"),
+        ({"condition": "eq(colour"}, "things:condition.invalid"),
         ({"condition": "eq(colour,1)"}, "rql.expression.invalid"),
         ({"condition": "like(attributes/a,1)"}, "rql.expression.invalid"),
         ({"merge_thing_patch_conditions": "[]"}, "header.invalid"),

@@ -96,6 +96,7 @@ class _Reading:
         self.at = 0
         self.now = now
         self.scopes = scopes
+        self.strange: tuple[str, int] | None = None
 
     def predicate(self) -> Predicate:
         """The whole text; without recursion, so that no nesting exhausts the stack."""
@@ -122,6 +123,8 @@ class _Reading:
             else:
                 if self.space() < len(self.text):
                     self.fail("the expression is complete, yet more follows", self.at)
+                if self.strange is not None:
+                    self.fail(*self.strange, sound=True)
                 return done
 
     def word(self) -> tuple[str, int]:
@@ -186,14 +189,13 @@ class _Reading:
             path = [segment.replace("~1", "/").replace("~0", "~") for segment in path]
         if "" in path:
             self.fail(f"the field '{name}' has an empty segment", at)
-        if not _is_field(path, alone=alone):
-            self.fail(
+        if not _is_field(path, alone=alone) and self.strange is None:
+            problem = (
                 f"there is no field '{name}' that could be {'looked for' if alone else 'compared'}; fields are thingId, policyId, "
                 "definition, _namespace, _revision, _created, _modified, _metadata/…, attributes/… and "
-                "features/<id>/properties/…, desiredProperties/… or definition",
-                at,
-                sound=True,
+                "features/<id>/properties/…, desiredProperties/… or definition"
             )
+            self.strange = problem, at
         return tuple(path)
 
     def value(self, word: str) -> Scalar:
@@ -265,7 +267,9 @@ class _Reading:
             self.fail(f"'{sign}' is expected" + (f": {why}" if why else ""), self.at)
 
     def fail(self, problem: str, at: int, *, sound: bool = False) -> NoReturn:
-        """Say what is wrong and where."""
+        """Say what is wrong and where: first of all a field that there is not, which is likelier the mistake."""
+        if self.strange is not None:
+            problem, at = self.strange
         before, after = self.text[max(0, at - 30) : at], self.text[at : at + 30]
         raise RqlInvalid(position=at + 1, problem=problem, near=f"{before} ▸{after or ' (the end)'}", sound=sound)
 
