@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - errors are rows of a table
 """One WebSocket session: frames in, replies and what it has subscribed to out (ditto.md 2.2)."""
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from skerry_registry.identities.refusals import KeysUnavailable
 from skerry_registry.users import TooManyRequests
 from skerry_registry.ws import controls
 from skerry_registry.ws.controls import Control, Token
+from skerry_registry.ws.lease import Lease
 from skerry_registry.ws.searching import Searching
 from skerry_registry.ws.shared import framed
 from skerry_registry.ws.streaming import Streaming
@@ -50,24 +50,6 @@ OVER = 1.25
 NORMAL, TRY_LATER = 1000, 1013
 
 
-class WebsocketSessionExpired(SkerryError):
-    """The token of a session has come to its end."""
-
-    code = "gateway:websocket.session.expired"
-    status = 401
-    message = "The session ends, for its token has expired."
-    description = "Open a new one, or send JWT-TOKEN?jwtToken=… with a new token in time."
-
-
-class WebsocketSessionClosed(SkerryError):
-    """A session whose login does not count any more, or has become somebody else's."""
-
-    code = "gateway:websocket.session.closed"
-    status = 403
-    message = "The session ends: {reason}."
-    description = "Open a new one as whoever you are now."
-
-
 class Session:
     """The listener of one wire."""
 
@@ -76,14 +58,12 @@ class Session:
         "_busy",
         "_crowded",
         "_defaults",
-        "_ends",
         "_id",
         "_labels",
         "_late",
-        "_login",
+        "_lease",
         "_open",
         "_paused",
-        "_reach_of",
         "_room",
         "_searching",
         "_second",
@@ -92,7 +72,6 @@ class Session:
         "_streaming",
         "_taken",
         "_tasks",
-        "_timer",
         "_waiting",
         "_waiting_bytes",
         "_wants",
@@ -119,16 +98,13 @@ class Session:
         self._id = id
         self._defaults = defaults
         self._labels = labels
-        self._reach_of = reach_of
         self._always_waits = not _WAITING.isdisjoint(defaults)
-        self._login = login
-        self._ends = self._end_of(login.caller.expires)
+        self._lease = Lease(shared, sender, login, reach_of, self._end)
         self._wire: Wire | None = None
         self._wants: Wants | None = None
         self._searching: Searching | None = None
         self._streaming: Streaming | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
         self._room: asyncio.Event | None = None
         self._waiting: set[asyncio.Task[None]] = set()
         self._waiting_bytes = 0
@@ -152,7 +128,7 @@ class Session:
             except SkerryError as error:
                 self._end(error)
                 return
-        self._wind()
+        self._lease.begin()
 
     def received(self, text: str) -> None:
         """Take a frame: an envelope or a control frame."""
@@ -193,7 +169,7 @@ class Session:
 
     def _control(self, control: Control | Token) -> None:
         if isinstance(control, Token):
-            self._begin(self._refresh(control.text))
+            self._begin(self._renew(control.text))
             return
         wants = self._wants
         if wants is None:
@@ -360,58 +336,13 @@ class Session:
         self._taken += 1
         return self._taken > limit * OVER
 
-    # How long it lasts.
+    # How it ends.
 
-    def _end_of(self, expires: int | None) -> float | None:
-        """When a token ends, on the loop's clock."""
-        if expires is None:
-            return None
-        return asyncio.get_running_loop().time() + (expires - self._shared.registry.clock()) / 1_000_000
-
-    def _wind(self) -> None:
-        """Look again later whether it may go on."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        loop = asyncio.get_running_loop()
-        until = self._shared.recheck
-        if self._ends is not None:
-            until = min(until, max(0.0, self._ends - loop.time()))
-        elif self._login.caller.kind == "pre-authenticated":
-            return
-        self._timer = loop.call_later(until, self._look)
-
-    def _look(self) -> None:
-        """End it where its token has, or its login would not be granted any more."""
-        self._timer = None
-        if self._ends is not None and asyncio.get_running_loop().time() >= self._ends:
-            self._end(WebsocketSessionExpired())
-        elif self._login.holds():
-            self._wind()
-        else:
-            self._end(WebsocketSessionClosed(reason="its login does not count any more"))
-
-    async def _refresh(self, token: str) -> None:
-        """A new token for the same subjects makes it last longer; any other ends it."""
-        identities = self._shared.identities
+    async def _renew(self, token: str) -> None:
         try:
-            caller = await identities.authorize(f"Bearer {token}", self._sender.origin.split(" ")[1])
+            await self._lease.renew(token)
         except KeysUnavailable as error:
             self._refuse(error, None, correlation=self._id)
-            return
-        except SkerryError as error:
-            self._end(WebsocketSessionClosed(reason=f"the new token is no good ({error.text})"))
-            return
-        if caller is None or caller.subjects != self._sender.subjects:
-            self._end(WebsocketSessionClosed(reason="the new token stands for somebody else"))
-            return
-        if self._reach_of is not None and self._reach_of(caller) != self._sender.reach:
-            self._end(WebsocketSessionClosed(reason="the new token reaches other namespaces"))
-            return
-        self._login = identities.lasting(caller)
-        self._ends = self._end_of(caller.expires)
-        if self._open:
-            self._wind()
 
     def _end(self, error: SkerryError) -> None:
         """Say why, and close."""
@@ -425,9 +356,7 @@ class Session:
     def _leave(self) -> None:
         """Nothing more goes in or out. Commands that came are carried out; nobody waits for others any more."""
         self._open = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._lease.close()
         if self._wants is not None:
             self._wants.close()
         for dialog in (self._searching, self._streaming):
