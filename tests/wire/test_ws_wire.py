@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -190,7 +189,8 @@ async def test_fragments_with_nothing_in_them_take_no_room(place: Place):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(masked(9, b"!"))
         assert await reader.readexactly(3) == b"\x8a\x01!"
-        (wire,) = (held for held in gc.get_objects() if isinstance(held, WebSocket) and held._parts)
+        wire = place.sessions[-1].wire
+        assert isinstance(wire, WebSocket)
         assert wire._parts == [b"a"]
 
 
@@ -224,9 +224,8 @@ async def test_tiny_frames_in_great_number_leave_others_their_turns(place: Place
     turns = 0
     async with place.raw(OPENING + KEY + b"\r\n") as (reader, writer):
         await reader.readuntil(b"\r\n\r\n")
-        (wire,) = (
-            held for held in gc.get_objects() if isinstance(held, WebSocket) and held._listener is place.sessions[0]
-        )
+        wire = place.sessions[0].wire
+        assert isinstance(wire, WebSocket)
         wire.data_received(masked(2, b"") * 30_000 + masked(1, b"end"))
         while not place.sessions[0].told:
             turns += 1
