@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from skerry.live import LiveSignal, envelope_of, payload_of, signal_from
+from skerry_registry.live.changes import Told, Wanted
 from skerry_registry.live.channel import LiveWanted
 from skerry_registry.live.sender import Sender
 from skerry_registry.settings import Settings
@@ -258,7 +259,7 @@ async def test_acknowledgements_come_with_the_answer(server: Served, device: Dev
 
 
 async def test_the_senders_own_headers_travel_and_those_of_the_transport_do_not(
-    device: Device, ditto: httpx.AsyncClient
+    server: Served, device: Device, ditto: httpx.AsyncClient
 ):
     device.says = {"value": "yes"}
     own = {
@@ -271,7 +272,10 @@ async def test_the_senders_own_headers_travel_and_those_of_the_transport_do_not(
     }
     assert (await ditto.post(f"{T}/inbox/messages/ask", content=b"now", headers=TEXT | own)).status_code == 200
     assert (await ditto.put(f"{T}/attributes/public?channel=live&timeout=0", json=2, headers=own)).status_code == 202
-    for heard in device.heard:
+    events: list[Told] = []
+    server.streams.changes.subscribe(Wanted(subjects=("nginx:ditto",)), events.append)
+    assert (await ditto.put(f"{T}/attributes/public", json=3, headers=own)).status_code == 204
+    for heard in [*device.heard, *(told.event for told in events)]:
         assert heard.headers["x-work-order"] == "17"
         assert not heard.headers.keys() & {
             "x-api-key",
@@ -283,7 +287,7 @@ async def test_the_senders_own_headers_travel_and_those_of_the_transport_do_not(
             "authorization",
             "accept-encoding",
         }
-    assert len(device.heard) == 2
+    assert (len(device.heard), len(events)) == (2, 1)
 
 
 async def test_a_live_command_is_answered_by_the_device(device: Device, ditto: httpx.AsyncClient):

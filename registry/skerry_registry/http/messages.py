@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from msgspec import UNSET, structs
+from msgspec import UNSET
 
 from skerry import headers, live, pointer, times, topics
 from skerry.acks import PERSISTED, SEARCH
@@ -80,7 +80,6 @@ class Messages:
         asked = _wish_of(request.ditto)
         if command.verb == "retrieve" and not (asked.answer and asked.seconds):
             raise AnswerNotWanted
-        command = structs.replace(command, headers=request.of_sender() | command.headers)
         signal = commands.signal_of(command)
         outcome = await self._live.send(signal, sender, seconds=asked.seconds, labels=asked.labels)
         location = request.origin + path.removesuffix(b"/").decode("latin-1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -112,7 +113,7 @@ OF_TRANSPORT = re.compile(
     r"|x-client-.*|x-cluster-.*|x-csrf.*|x-ditto-.*|x-forwarded.*|x-original.*|x-real-ip|x-request-.*|x-requested-with|x-xsrf.*"
     r"|.*(?:authenti|authoriz|credential|passw|secret|token).*"
 )
-"""Headers that are between the client, proxies and us, or may be secrets: they do not travel on with a message."""
+"""Headers that are between the client, proxies and us, or may be secrets: they do not travel on with a message or an event."""
 
 
 class Room:
@@ -247,15 +248,13 @@ class Request:
         return None
 
     def of_sender(self) -> dict[str, str]:
-        """The headers that are neither Ditto's nor of the transport: a sender's own, for whoever gets what he sends."""
-        return {
-            title: _text(value)
-            for key, value in self.raw
-            if key not in DITTO_HEADERS
-            and key not in EDGE_HEADERS
-            and (title := key.decode("latin-1")) not in OURS
-            and not OF_TRANSPORT.fullmatch(title)
-        }
+        """The headers that are neither Ditto's nor of the transport: a sender's own, for whoever hears of what he does."""
+        found: dict[str, str] = {}
+        for key, value in self.raw:
+            title = _own(key)
+            if title:
+                found[title] = _text(value)
+        return found
 
     async def body(self, limit: int) -> bytes:
         """Read the body. Raises BodyTooLarge as soon as it is known to be, ClientGone when it breaks off, BodyLate, RoomTaken."""
@@ -309,6 +308,15 @@ class Request:
         """Scheme and host as the client wrote them (a proxy in front may tell of TLS)."""
         scheme = self.edge.get("x-forwarded-proto", self.scheme)
         return f"{scheme if scheme in {'http', 'https'} else self.scheme}://{self.edge.get('host', 'localhost')}"
+
+
+@lru_cache(maxsize=4_096)
+def _own(key: bytes) -> str:
+    """The name of a header that travels on; empty for one that does not."""
+    title = key.decode("latin-1")
+    return (
+        "" if key in DITTO_HEADERS or key in EDGE_HEADERS or title in OURS or OF_TRANSPORT.fullmatch(title) else title
+    )
 
 
 class ClientGone(Exception):  # noqa: N818 - a fact, never shown: there is nobody to show it to

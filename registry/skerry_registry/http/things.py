@@ -86,6 +86,9 @@ class Things:
                 ditto["fields"] = request.query["fields"]
         elif method != "DELETE":
             value = await self._exchange.value(request)
+        live = headers.is_live(ditto) or commands.CONDITION in ditto
+        if (live or method != "GET") and (own := request.of_sender()):
+            ditto = own | ditto
         assert request.caller is not None
         command = Command(
             verb=VERBS[method],
@@ -96,7 +99,7 @@ class Things:
             headers=ditto,
             origin=request.where,
         )
-        if (headers.is_live(ditto) or commands.CONDITION in ditto) and spot.route != "migrateDefinition":
+        if live and spot.route != "migrateDefinition":
             return await self._messages.command(request, command, request.path)
         return await self._exchange.carry_out(request, command, request.path)
 
@@ -129,7 +132,7 @@ class Things:
             id=thing_id,
             subjects=request.caller.subjects,
             value=value,
-            headers=request.ditto,
+            headers=request.of_sender() | request.ditto,
             origin=request.where,
         )
         return await self._exchange.carry_out(request, command, PREFIX + b"/" + quote(thing_id, safe=":").encode())
