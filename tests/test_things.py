@@ -357,7 +357,7 @@ def test_if_equal_skips_what_changes_nothing(held):
 
 def test_events_carry_who_and_what_travels(held):
     event = decide(held, "modify", POWER, 5, asked={"correlation-id": "c", "if-match": "*", "timeout": "5"}).event
-    assert event.headers == {"correlation-id": "c", "ditto-originator": "nginx:u"}
+    assert event.headers == {"correlation-id": "c", "ditto-originator": "nginx:u", "timeout": "5"}
 
 
 def test_the_limit_of_size_is_exact_and_holds_on_every_way(held):
