@@ -13,7 +13,7 @@ from skerry import parts, pointer, times, topics
 from skerry.errors import SkerryError
 from skerry.headers import HeaderInvalid
 from skerry.ids import check_policy_id, check_thing_id, split_id
-from skerry.signals import Action, Command, Event, Json, Kind, Micros, Path, Response, Verb
+from skerry.signals import Command, Event, Json, Kind, Path, Response, Verb
 from skerry.values import JsonFieldMissing, JsonInvalid, decode, encode, name
 
 CREATED = 201
@@ -164,46 +164,6 @@ def event_envelope(event: Event) -> dict[str, Any]:
 def event_topic(event: Event) -> topics.Topic:
     """The topic that subscribers are told of an event on."""
     return _topic(event.kind, event.id, "events", event.action)
-
-
-def event_from(envelope: bytes | str | dict[str, Any]) -> Event:
-    """The event in an envelope that `event_envelope` made. Raises SkerryError for what is no event."""
-    members = members_of(envelope)
-    text = text_of(members, "topic")
-    topic = topics.parse(text)
-    if topic.criterion != "events" or topic.id is None:
-        raise topics.SignalUnknown(topic=text, problem="it names no event of one entity")
-    revision = members.get("revision")
-    if not isinstance(revision, int):
-        raise JsonFieldMissing(name="revision", at="/")
-    kind: Kind = "policy" if topic.group == "policies" else "thing"
-    found = headers_from(members.get("headers"))
-    observed = found.pop("skerry-observed", None)
-    return Event(
-        kind=kind,
-        id=topic.id,
-        action=cast("Action", topic.action),
-        revision=revision,
-        timestamp=_instant(text_of(members, "timestamp"), "timestamp"),
-        path=path_from(text_of(members, "path"), kind),
-        value=members.get("value", UNSET),
-        headers=found | {title: text for title, text in _own(members).items() if title not in _AS_JSON},
-        observed=None if observed is None else _instant(observed, "skerry-observed"),
-        metadata=members.get("metadata", UNSET),
-    )
-
-
-def _instant(text: str, member: str) -> Micros:
-    """The instant in a member of an envelope."""
-    try:
-        return times.parse(text)
-    except ValueError as error:
-        raise AdaptableIllegal(problem=f"its {member} is no RFC 3339 time") from error
-
-
-def _own(members: dict[str, Any]) -> dict[str, str]:
-    """The `ditto-` headers of an envelope that is our own."""
-    return {title: value for title, value in (members.get("headers") or {}).items() if title.startswith("ditto-")}
 
 
 def response_envelope(command: Command, response: Response) -> dict[str, Any]:
