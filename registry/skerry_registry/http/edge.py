@@ -116,7 +116,8 @@ class Edge:
                 raise RequestInvalid(problem="the host has characters that no host has")
             await self._login(request, scope)
             scope["skerry"] = request  # type: ignore[typeddict-unknown-key]
-            mount = self._mounts.get(b"/".join(request.path.split(b"/", 4)[:4]), self._routes)
+            words = request.path.split(b"/", 5)
+            mount = self._mounts.get(b"/".join(words[:4])) or self._mounts.get(b"/".join(words[:5])) or self._routes
             await mount(scope, request.receive, reply.send)
         except SkerryError as error:
             if self._refused is not None and error.status in REFUSALS and _tried(request):
