@@ -202,6 +202,11 @@ def test_the_table_is_drawn_anew_in_a_terminal(tmp_path: Path) -> None:
             assert b"2,222" in drawn_until(ours, b"2,222")
         finally:
             process.send_signal(signal.SIGINT)
+            end = time.monotonic() + PATIENCE
+            while process.poll() is None and time.monotonic() < end:
+                drawn(ours)  # a terminal that nobody reads would keep it from ending
+            if process.poll() is None:
+                process.kill()
             _, complaints = process.communicate(timeout=PATIENCE)
             os.close(ours)
         assert (process.returncode, complaints) == (0, b"")
@@ -211,6 +216,13 @@ def drawn_until(terminal: int, wanted: bytes) -> bytes:
     """What was drawn until this appeared, or time was up."""
     seen, end = b"", time.monotonic() + PATIENCE
     while wanted not in seen and time.monotonic() < end:
-        if select.select([terminal], [], [], 1.0)[0]:
-            seen += os.read(terminal, 65_536)
+        seen += drawn(terminal, 1.0)
     return seen
+
+
+def drawn(terminal: int, patience: float = 0.1) -> bytes:
+    """What has been drawn meanwhile."""
+    try:
+        return os.read(terminal, 65_536) if select.select([terminal], [], [], patience)[0] else b""
+    except OSError:  # the other side is closed
+        return b""
