@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from skerry_registry.http.search import retrieved
 from skerry_registry.registry import Registry
 from skerry_registry.search.search import Search
 from skerry_registry.stores.sqlite import SqliteStore
+from skerry_registry.texts import APIECE, TextCache
 
 DITTO = ("nginx:ditto",)
 EVE = ("nginx:eve",)
@@ -108,3 +110,95 @@ async def test_what_has_changed_since_is_read_from_memory(tmp_path: Path):
     async with opened(tmp_path) as (registry, search):
         assert (await search.find(DITTO)).ids == sorted({*IDS} - {IDS[1]})
         assert (await registry.memory.texts(IDS)).keys() == {*IDS} - {IDS[1]}
+
+
+class Counting(SqliteStore):
+    """Counts the things whose documents are read; `hold` lets them wait."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.read: list[str] = []
+        self.asked, self.hold = asyncio.Event(), asyncio.Event()
+        self.hold.set()
+
+    async def documents(self, ids: Sequence[str]) -> dict[str, bytes]:
+        self.read += ids
+        self.asked.set()
+        found = await super().documents(ids)
+        await self.hold.wait()
+        return found
+
+
+@asynccontextmanager
+async def counted(folder: Path, **settings: int) -> AsyncIterator[tuple[Registry, Counting]]:
+    times, ids = itertools.count(1_000_000, 1_000), map(str, itertools.count())
+    store = Counting(folder)
+    async with Registry(store, lambda: next(times), lambda: next(ids), **settings) as registry:  # type: ignore[arg-type]
+        yield registry, store
+
+
+def number_in(text: bytes | None) -> int:
+    assert text is not None
+    return int(msgspec.json.decode(text)["attributes"]["n"])
+
+
+async def test_what_is_kept_is_read_once_until_it_is_decoded(tmp_path: Path):
+    await fill(tmp_path)
+    async with counted(tmp_path) as (registry, store):
+        memory = registry.memory
+        assert memory.text(IDS[1]) is None
+        first = await memory.texts(IDS[:4], keep=True)
+        assert await memory.texts(IDS[:5], keep=True) == {**first, **await memory.texts([IDS[4]])}
+        assert store.read == [*IDS[:4], IDS[4]]
+        assert memory.text(IDS[1]) == first[IDS[1]]
+        await change(registry, "modify", IDS[1], ("attributes", "n"), 77)
+        assert number_in(memory.text(IDS[1])) == 77
+        assert (await memory.texts(IDS[:4], keep=True)).keys() == {IDS[0], IDS[2], IDS[3]}
+        await change(registry, "delete", IDS[2])
+        assert memory.text(IDS[2]) is None
+        assert store.read == [*IDS[:4], IDS[4]]
+
+
+async def test_what_changed_while_it_was_read_is_not_kept(tmp_path: Path):
+    await fill(tmp_path)
+    async with counted(tmp_path, cache_things=2, snapshot_events=1) as (registry, store):
+        memory = registry.memory
+        store.hold.clear()
+        reading = asyncio.create_task(memory.texts(IDS[:2], keep=True))
+        await store.asked.wait()
+        await change(registry, "modify", IDS[0], ("attributes", "n"), 77)
+        while memory.text(IDS[0]) is not None:  # until it is no longer decoded
+            for id_ in IDS[4:]:
+                await memory.bring("thing", [id_])
+        store.hold.set()
+        await reading
+        assert memory.text(IDS[0]) is None
+        assert number_in(memory.text(IDS[1])) == 1
+        await memory.bring("thing", IDS[:1])
+        assert number_in(memory.text(IDS[0])) == 77
+
+
+async def test_texts_are_bounded_the_least_used_go_first():
+    cache = TextCache(3 * (100 + APIECE))
+    for id_ in "abc":
+        cache.keep(cache.begin([id_]), [id_], {id_: bytes(100)})
+    assert cache.find("a") == bytes(100)
+    cache.keep(cache.begin("dx"), "dx", {"d": bytes(100)})
+    assert [id_ for id_ in "abcdx" if cache.find(id_) is not None] == ["a", "c", "d"]
+    cache.keep(cache.begin("a"), "a", {"a": bytes(90)})
+    assert (len(cache), cache.find("a")) == (3, bytes(90))
+    cache.keep(cache.begin("e"), "e", {"e": bytes(2_000)})
+    assert len(cache) == 0
+
+
+async def test_of_two_readings_the_later_one_is_kept():
+    cache = TextCache(10_000)
+    one, two = cache.begin("a"), cache.begin("a")
+    cache.keep(one, "a", {"a": b"one"})
+    assert cache.find("a") is None
+    cache.keep(two, "a", {"a": b"two"})
+    assert cache.find("a") == b"two"
+    three = cache.begin("a")
+    cache.forget("a")
+    cache.keep(three, "a", {"a": b"three"})
+    assert cache.find("a") is None

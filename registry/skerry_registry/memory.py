@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from skerry.values import encode
 from skerry_registry.runs import Lacking, Run
+from skerry_registry.texts import TextCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,9 +26,10 @@ class Memory:
     Nothing is checked against rights.
     """
 
-    def __init__(self, store: Store, heads: Heads, snapshots: Snapshots) -> None:
-        """`heads` are what is here; `snapshots` know what the store lacks."""
+    def __init__(self, store: Store, heads: Heads, snapshots: Snapshots, *, text_bytes: int) -> None:
+        """`heads` are what is here; `snapshots` know what the store lacks; `text_bytes`: of documents that are kept as they are."""
         self._store = store
+        self._texts = TextCache(text_bytes)
         self._heads = heads
         self._snapshots = snapshots
         self._loading: dict[Key, asyncio.Task[None]] = {}
@@ -55,10 +58,40 @@ class Memory:
         """Load entities, as far as the bound of the cache leaves them here."""
         await self.fetch([(kind, id_) for id_ in ids])
 
-    async def texts(self, ids: Iterable[str]) -> dict[str, str]:
-        """The whole documents, as JSON, of existing things among these that are not here, and need not be brought here."""
-        cold = [id_ for id_ in ids if self._heads.find(("thing", id_)) is None and ("thing", id_) not in self._loading]
-        return await self._store.documents(cold) if cold else {}
+    def text(self, id_: str) -> bytes | None:
+        """A thing's whole document, as JSON; None: there is none, or it takes waiting (`texts`) to know."""
+        entry = self._heads.find(("thing", id_))
+        if entry is None:
+            return self._texts.find(id_)
+        return None if entry.held.document is None else encode(entry.held.document)
+
+    async def texts(self, ids: Iterable[str], *, keep: bool = False) -> dict[str, bytes]:
+        """The whole documents, as JSON, of existing things among these that are not here, and need not be brought here.
+
+        `keep`: they will be asked for again.
+        """
+        found: dict[str, bytes] = {}
+        away: list[str] = []
+        for id_ in ids:
+            if self._heads.find(("thing", id_)) is None and ("thing", id_) not in self._loading:
+                text = self._texts.find(id_)
+                if text is None:
+                    away.append(id_)
+                else:
+                    found[id_] = text
+        if away:
+            found |= await self._read(away) if keep else await self._store.documents(away)
+        return found
+
+    async def _read(self, ids: list[str]) -> dict[str, bytes]:
+        """Documents from the store, and keep them as they are."""
+        reading = self._texts.begin(ids)
+        found: dict[str, bytes] = {}
+        try:
+            found = await self._store.documents(ids)
+        finally:
+            self._texts.keep(reading, ids, found)
+        return found
 
     async def ids(self, kind: Kind, after: str, limit: int) -> list[str]:
         """Ids of entities that exist, > `after`, sorted, at most `limit`; whoever may see them."""
@@ -107,6 +140,9 @@ class Memory:
     async def _load(self, key: Key) -> None:
         """Bring one entity here."""
         try:
-            self._heads.put(await self._store.load(*key))
+            held = await self._store.load(*key)
+            if key[0] == "thing":
+                self._texts.forget(key[1])
+            self._heads.put(held)
         finally:
             del self._loading[key]

@@ -107,6 +107,7 @@ def _registry(settings: Settings, store: SqliteStore, clock: Clock, new_id: NewI
         clock,
         new_id,
         cache_things=settings.cache_things,
+        cache_text_bytes=settings.cache_text_bytes,
         thing_max_bytes=settings.thing_max_bytes,
         policy_terms=Terms(
             limit=settings.policy_max_bytes,

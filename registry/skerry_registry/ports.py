@@ -124,7 +124,7 @@ class Store(Protocol):
         """
         ...
 
-    async def documents(self, ids: Sequence[str]) -> dict[str, str]:
+    async def documents(self, ids: Sequence[str]) -> dict[str, bytes]:
         """The newest documents of existing things among these, as JSON, without those whose newest `save` has not yet seen."""
         ...
 

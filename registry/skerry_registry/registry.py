@@ -65,6 +65,7 @@ class Registry:
         new_id: NewId,
         *,
         cache_things: int = 50_000,
+        cache_text_bytes: int = 256_000_000,
         thing_max_bytes: int = 102_400,
         policy_terms: Terms = TERMS,
         snapshot_seconds: float = 10.0,
@@ -101,7 +102,7 @@ class Registry:
             events=snapshot_events,
             entities=max(1_000, cache_things // 4),
         )
-        self.memory = Memory(store, self._heads, self._snapshots)
+        self.memory = Memory(store, self._heads, self._snapshots, text_bytes=cache_text_bytes)
         self.retention = Retention(store, self.journal, clock, days=journal_retention_days, max_bytes=journal_max_bytes)
         self._sweeping: asyncio.Task[None] | None = None
         self._commits: set[asyncio.Task[None]] = set()

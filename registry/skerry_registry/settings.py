@@ -176,6 +176,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Size,
         Meta(description="How many entities are kept decoded in memory; one of more than 4 KiB counts as several."),
     ] = 50_000
+    cache_text_bytes: Annotated[
+        int,
+        Meta(ge=0, description="Memory for documents, as JSON, of things that were found and are not kept decoded."),
+    ] = 256_000_000
     audit_retention_days: Annotated[
         float, Meta(ge=0, description="Audit records older than this are forgotten; 0 keeps all.")
     ] = 365.0

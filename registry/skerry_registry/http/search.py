@@ -270,14 +270,16 @@ async def shown(  # noqa: PLR0917 - as `retrieved`
         if start:
             await asyncio.sleep(0)  # others have their turn
         part = ids[start : start + TURN]
-        texts = await door.memory.texts(filter(whole, part)) if whole is not None and selector is None else {}
+        texts = (
+            await door.memory.texts(filter(whole, part), keep=True) if whole is not None and selector is None else {}
+        )
         commands = [
             Command(verb="retrieve", id=id_, subjects=subjects, headers=headers) for id_ in part if id_ not in texts
         ]
         answers = iter(await door.handle_all(commands) if commands else ())
         for id_ in part:
             known = texts.get(id_)
-            text = _answered(next(answers)) if known is None else known.encode()
+            text = _answered(next(answers)) if known is None else known
             if text is not None:
                 size += len(text)
                 if size > ANSWER_MAX:

@@ -165,7 +165,7 @@ class Desired:
                 continue
             for thing_id in ids:
                 text = texts.get(thing_id)
-                if text is None or '"desiredProperties"' in text:
+                if text is None or b'"desiredProperties"' in text:
                     await self._look(thing_id)
             if len(ids) < PAGE:
                 break

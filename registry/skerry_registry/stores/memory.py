@@ -146,10 +146,10 @@ class MemoryStore:
         values = [[list(value_of(field)) for value_of in found] for field in fields]
         return Scanned(ids, values, after + limit if len(ids) == limit else None)
 
-    async def documents(self, ids: Sequence[str]) -> dict[str, str]:
+    async def documents(self, ids: Sequence[str]) -> dict[str, bytes]:
         """Documents by id."""
         held = [self._held.get(("thing", id_)) for id_ in ids]
-        return {one.id: json.encode(one.document).decode() for one in held if one and one.document is not None}
+        return {one.id: json.encode(one.document) for one in held if one and one.document is not None}
 
     async def texts(self, kind: Kind, after: int, limit: int) -> Texts:
         """A slice of documents."""

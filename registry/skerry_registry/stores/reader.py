@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import apsw
-from msgspec import Struct, json
+from msgspec import Raw, Struct, json
 
 from skerry.signals import Event, Held, Kind, Micros
 from skerry_registry.journal.replay import replay
@@ -43,6 +43,12 @@ class _Stored(Struct):
     numbers: list[int]
 
 
+class _Saved(Struct):
+    """The document in a snapshot, as it is written there."""
+
+    document: Raw = Raw(b"null")
+
+
 class _Digest(Struct):
     """The digest of an event."""
 
@@ -59,8 +65,8 @@ _STORED = """'{"held":' || coalesce(snapshots.held, 'null')
 _LOAD = f"""SELECT '[' || group_concat(coalesce({_STORED}, 'null')) || ']' FROM json_each(?) AS wanted
   LEFT JOIN entities ON entities.kind = wanted.value ->> 0 AND entities.id = wanted.value ->> 1
   LEFT JOIN snapshots ON snapshots.entity = entities.entity"""  # noqa: S608 - no text from outside
-_DOCUMENTS = """SELECT group_concat(coalesce(document, 'null'), char(10)) FROM (
-    SELECT CAST(snapshots.held -> '$.document' AS TEXT) AS document FROM json_each(?) AS wanted
+_DOCUMENTS = """SELECT CAST(group_concat(coalesce(held, 'null'), char(10)) AS BLOB) FROM (
+    SELECT snapshots.held AS held FROM json_each(?) AS wanted
     LEFT JOIN entities ON entities.kind = 'thing' AND entities.id = wanted.value AND entities.alive
     LEFT JOIN snapshots ON snapshots.entity = entities.entity AND snapshots.revision >= coalesce(
       (SELECT max(revision) FROM journal WHERE journal.entity = entities.entity), 0) ORDER BY wanted.key)"""
@@ -71,6 +77,7 @@ _LAGGING = """SELECT json_group_array(json_array(kind, id)) FROM entities WHERE 
 
 _encode = json.Encoder().encode
 _stored = json.Decoder(list[_Stored | None]).decode
+_snapshots = json.Decoder(_Saved | None).decode_lines
 _events = json.Decoder(list[Event]).decode
 _digests = json.Decoder(list[_Digest]).decode
 _numbers = json.Decoder(list[int]).decode
@@ -116,12 +123,14 @@ def load(connection: apsw.Connection, keys: Sequence[tuple[Kind, str]]) -> list[
     return states
 
 
-def documents(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, str]:
-    """The documents of those that exist and whose snapshots do not lag; JSON has no line breaks of its own."""
+def documents(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, bytes]:
+    """The documents of those that exist and whose snapshots do not lag."""
     if not ids:
         return {}
-    texts = connection.execute(_DOCUMENTS, (_encode(ids).decode(),)).get.split("\n")
-    return {id_: text for id_, text in zip(ids, texts, strict=True) if text != "null"}
+    lines = connection.execute(_DOCUMENTS, (_encode(ids).decode(),)).get
+    found = zip(ids, _snapshots(lines), strict=True)
+    texts = ((id_, b"null" if saved is None else bytes(saved.document)) for id_, saved in found)
+    return {id_: text for id_, text in texts if text != b"null"}
 
 
 def recover(connection: apsw.Connection) -> list[Held]:

@@ -125,9 +125,9 @@ class SqliteStore:
         found: Scanned = await self._scanning.do(lambda connection: scanning.things(connection, fields, after, limit))
         return found
 
-    async def documents(self, ids: Sequence[str]) -> dict[str, str]:
+    async def documents(self, ids: Sequence[str]) -> dict[str, bytes]:
         """Documents by id."""
-        found: dict[str, str] = await self._loading.do(reader.Documents(ids))
+        found: dict[str, bytes] = await self._loading.do(reader.Documents(ids))
         return found
 
     async def texts(self, kind: Kind, after: int, limit: int) -> Texts:
