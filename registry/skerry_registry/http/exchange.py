@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 from skerry.errors import SkerryError
 from skerry.signals import Command, Json
@@ -17,6 +16,7 @@ from skerry_registry.http.request import Request
 from skerry_registry.identities.namespaces import Reach
 from skerry_registry.live.acks import Acks
 from skerry_registry.live.wishes import TIMEOUT, USUAL, wish_of
+from skerry_registry.patience import within
 
 T = TypeVar("T")
 BODY_LEAST = 1_048_576
@@ -73,8 +73,7 @@ class Exchange:
         try:
             if wish is USUAL:
                 try:
-                    async with asyncio.timeout(TIMEOUT):
-                        response = await self.door.handle(command)
+                    response = await within(TIMEOUT, self.door.handle(command))
                 except TimeoutError as error:
                     raise CommandTimeout(seconds=TIMEOUT) from error
                 location = request.origin + path.decode("latin-1") if response.status == 201 else None
@@ -91,11 +90,10 @@ class Exchange:
         if error.status == FORBIDDEN and self._reasons is not None:
             await self._reasons.attach(command, error, request.reach)
 
-    async def in_time(self, request: Request, ask: Callable[[], Awaitable[T]]) -> T:
+    async def in_time(self, request: Request, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What a question comes to, within the caller's time. Raises CommandTimeout."""
         wish = wish_of(request.ditto, query=True)
         try:
-            async with asyncio.timeout(wish.timeout):
-                return await ask()
+            return await within(wish.timeout, ask())
         except TimeoutError as error:
             raise CommandTimeout(seconds=wish.timeout) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from functools import lru_cache
 from typing import Any
@@ -21,6 +20,7 @@ from skerry_registry.http.errors import (
 )
 from skerry_registry.identities.caller import Caller
 from skerry_registry.identities.namespaces import Reach
+from skerry_registry.patience import within
 
 URI_MAX = 33_792
 """Bytes of path and query; request lines of 32 KiB fit."""
@@ -285,8 +285,7 @@ class Request:
     async def body_in_time(self, limit: int) -> bytes:
         """Read the body, waiting for the whole of it no longer than BODY_PATIENCE."""
         try:
-            async with asyncio.timeout(BODY_PATIENCE):
-                return await self.body(limit)
+            return await within(BODY_PATIENCE, self.body(limit))
         except TimeoutError as error:
             raise BodyLate(seconds=int(BODY_PATIENCE)) from error
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 
 from skerry.rql.evaluate import matches
 from skerry.rql.predicate import Empty
+from skerry_registry.patience import within
 from skerry_registry.ports import StoreUnavailable
 from skerry_registry.runs import Lacking
 from skerry_registry.search import aggregate, order
@@ -23,7 +23,7 @@ from skerry_registry.search.visibility import Readers, Views, seen_of
 from skerry_registry.search.warmth import Warmth
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -50,6 +50,19 @@ DOCUMENTS = 200
 
 T = TypeVar("T")
 Slots: TypeAlias = "NDArray[np.int64]"
+
+
+class _Look:
+    """A search under way: who asks what, when it must be over, and the columns that it holds, of these fields."""
+
+    __slots__ = ("columns", "fields", "predicate", "subjects", "until")
+
+    def __init__(self, subjects: tuple[str, ...], predicate: Predicate | None, until: float) -> None:
+        self.subjects = subjects
+        self.predicate = predicate
+        self.until = until
+        self.fields: frozenset[Field] = frozenset()
+        self.columns: list[Column] = []
 
 
 class Search:
@@ -111,13 +124,16 @@ class Search:
         `namespaces`: only things of these (None: of all). `after` belongs to the same `sort`. Raises QueryTimeExceeded.
         """
         sort = needed(sort)
-        async with self._columns(subjects, predicate, [key.field for key in sort]) as (there, until):
-            reader, slots = await self._matching(subjects, predicate, namespaces, there, until)
+        look = await self._begin(subjects, predicate, [key.field for key in sort])
+        try:
+            reader, slots = await self._matching(look, namespaces)
             return self._page(reader, slots, sort, after, skip, size)
+        finally:
+            self._end(look)
 
     def sees_all(self, subjects: tuple[str, ...]) -> Callable[[str], bool]:
         """Which things the caller may read whole, as far as that is known without waiting."""
-        reader = self._readers.known(subjects)
+        reader = self._readers.current(subjects)
         index = self.index
 
         def whole(id_: str) -> bool:
@@ -133,8 +149,11 @@ class Search:
         self, subjects: tuple[str, ...], predicate: Predicate | None = None, *, namespaces: Sequence[str] | None = None
     ) -> int:
         """How many things `find` would find. Raises QueryTimeExceeded."""
-        async with self._columns(subjects, predicate, ()) as (there, until):
-            return len((await self._matching(subjects, predicate, namespaces, there, until))[1])
+        look = await self._begin(subjects, predicate, ())
+        try:
+            return len((await self._matching(look, namespaces))[1])
+        finally:
+            self._end(look)
 
     async def aggregate(
         self,
@@ -151,11 +170,14 @@ class Search:
         What the caller may not read is missing. Raises QueryTimeExceeded, AggregateTooLarge for more than `limit` groups.
         """
         fields = [*by, *(metric.field for metric in metrics if metric.field is not None)]
-        async with self._columns(subjects, predicate, fields) as (there, until):
-            reader, slots = await self._matching(subjects, predicate, namespaces, there, until)
+        look = await self._begin(subjects, predicate, fields)
+        try:
+            reader, slots = await self._matching(look, namespaces)
             slots = slots[self.index.slots.alive[slots]]
             seen = aggregate.Seen(self.index, slots, {field: self._readable(reader, slots, field) for field in fields})
             return aggregate.groups(seen, by, metrics, limit)
+        finally:
+            self._end(look)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do something in the background."""
@@ -210,35 +232,39 @@ class Search:
         await asyncio.shield(self._loading)
         await self._warmth.warm()
 
-    @asynccontextmanager
-    async def _columns(
-        self, subjects: tuple[str, ...], predicate: Predicate | None, others: Iterable[Field]
-    ) -> AsyncIterator[tuple[frozenset[Field], float]]:
-        """Hold the columns that a search needs; yields their fields, and when it must be over."""
-        until = time.perf_counter() + self._seconds
-        await self._loaded(until)
+    async def _begin(self, subjects: tuple[str, ...], predicate: Predicate | None, others: Iterable[Field]) -> _Look:
+        """Begin a search, holding the columns that it needs; `_end` must follow."""
+        look = _Look(subjects, predicate, time.perf_counter() + self._seconds)
+        await self._loaded(look.until)
         self.index.slots.enter()
         try:
             fields = {*(() if predicate is None else fields_of(predicate)), *others} - {ID, NAMESPACE}
-            fields |= (await self._within(until, self._readers.reader(subjects))).witnesses
-            columns = await self._within(until, self.index.columns.pin(fields)) if fields else []
-            try:
-                if predicate is not None:
-                    await self._prepare(predicate, until)
-                yield frozenset(fields), until
-            finally:
-                self.index.columns.unpin(columns)
-                for column in columns:
-                    if column.places.wanted:
-                        self._spawn(_sort(column, column.places.begin()))
-        finally:
-            self.index.slots.leave()
+            reader = self._readers.current(subjects)
+            if reader is None:
+                reader = await self._within(look.until, self._readers.reader(subjects))
+            fields |= reader.witnesses
+            look.fields = frozenset(fields)
+            if fields:
+                look.columns = await self._within(look.until, self.index.columns.pin(fields))
+            if predicate is not None:
+                await self._prepare(predicate, look.until)
+        except BaseException:
+            self._end(look)
+            raise
+        return look
 
-    async def _within(self, until: float, work: Awaitable[T]) -> T:
+    def _end(self, look: _Look) -> None:
+        """Hold no columns any more; make places by value in those that want them."""
+        self.index.columns.unpin(look.columns)
+        for column in look.columns:
+            if column.places.wanted:
+                self._spawn(_sort(column, column.places.begin()))
+        self.index.slots.leave()
+
+    async def _within(self, until: float, work: Coroutine[Any, Any, T]) -> T:
         """Wait, but not for longer than a search may take."""
         try:
-            async with asyncio.timeout(until - time.perf_counter()):
-                return await work
+            return await within(until - time.perf_counter(), work)
         except TimeoutError:
             raise QueryTimeExceeded(seconds=self._seconds) from None
 
@@ -258,18 +284,10 @@ class Search:
             raise QueryTimeExceeded(seconds=self._seconds)
         return await turn(since)
 
-    async def _matching(
-        self,
-        subjects: tuple[str, ...],
-        predicate: Predicate | None,
-        namespaces: Sequence[str] | None,
-        there: frozenset[Field],
-        until: float,
-    ) -> tuple[Reader, Slots]:
+    async def _matching(self, look: _Look, namespaces: Sequence[str] | None) -> tuple[Reader, Slots]:
         """The slots of all things that count."""
-        index = self.index
-        reader = await self._readers.reader(subjects)
-        views = Views(reader, index.guards, predicate, there)
+        index, predicate = self.index, look.predicate
+        reader, views = await self._views(look)
         candidates = None if predicate is None else self._masks.candidates(predicate)
         if candidates is not None and len(candidates) > index.slots.used // FEW:
             candidates = None
@@ -278,17 +296,21 @@ class Search:
         since = time.perf_counter()
         for start in range(0, total, PIECE):
             if start:
-                since = await self._turn(since, until)
+                since = await self._turn(since, look.until)
             while not reader.is_current or views.stamp != index.guards.stamp:
-                reader = await self._readers.reader(subjects)
-                views = Views(reader, index.guards, predicate, there)
+                reader, views = await self._views(look)
             end = min(start + PIECE, total)
             at = slice(start, end) if candidates is None else candidates[start:end]
             some, unsure = self._piece(at, views, namespaces)
             found.append(some)
             if len(unsure):
-                found.append(await self._looked_into(unsure, subjects, predicate, until))
+                found.append(await self._looked_into(unsure, look))
         return reader, np.concatenate(found) if found else np.empty(0, np.int64)
+
+    async def _views(self, look: _Look) -> tuple[Reader, Views]:
+        """The rights of who asks as they are now, and what his question comes to under them."""
+        reader = self._readers.current(look.subjects) or await self._readers.reader(look.subjects)
+        return reader, Views(reader, self.index.guards, look.predicate, look.fields)
 
     def _piece(
         self, at: slice | Slots, views: Views, namespaces: Sequence[str] | None
@@ -318,11 +340,9 @@ class Search:
                 sure.append(found)
         return np.sort(np.concatenate([np.empty(0, np.int64), *sure])), unsure
 
-    async def _looked_into(
-        self, unsure: list[tuple[int, str]], subjects: tuple[str, ...], predicate: Predicate | None, until: float
-    ) -> Slots:
+    async def _looked_into(self, unsure: list[tuple[int, str]], look: _Look) -> Slots:
         """The slots of things of which the caller sees something, and for which the predicate holds as far as he sees them."""
-        index = self.index
+        index, subjects, predicate = self.index, look.subjects, look.predicate
         found: list[int] = []
         since = time.perf_counter()
         for start in range(0, len(unsure), DOCUMENTS):
@@ -340,7 +360,7 @@ class Search:
                 value_of = seen_of(held, permits)
                 if value_of is not None and (predicate is None or matches(predicate, value_of)):
                     found.append(slot)
-            since = await self._turn(since, until)
+            since = await self._turn(since, look.until)
         return np.array(found, np.int64)
 
     async def _held(self, id_: str) -> Held:

@@ -178,9 +178,14 @@ class Readers:
         self._registry = registry
         self._readers: OrderedDict[tuple[str, ...], Reader] = OrderedDict()
 
-    def known(self, subjects: tuple[str, ...]) -> Reader | None:
-        """The caller's rights as they were when he searched last."""
-        return self._readers.get(subjects)
+    def current(self, subjects: tuple[str, ...]) -> Reader | None:
+        """The caller's rights as they are now, if that is known."""
+        self._guards.expire(self._registry.clock())
+        reader = self._readers.get(subjects)
+        if reader is None or not reader.is_current:
+            return None
+        self._readers.move_to_end(subjects)
+        return reader
 
     async def reader(self, subjects: tuple[str, ...]) -> Reader:
         """The caller's rights as they are now."""
