@@ -15,7 +15,7 @@ from skerry.errors import SkerryError
 from skerry.parts import AttributeNotFound, ThingNotAccessible
 from skerry.signals import Command, Response
 from skerry_adapters.series.duckdb import DuckSeries
-from skerry_adapters.series.ports import Sample
+from skerry_adapters.series.ports import Sample, Samples
 from skerry_policies.enforcer import Permits, compile_permits
 from skerry_registry.history import History, unit_of
 from skerry_registry.http.request import Request
@@ -92,15 +92,15 @@ async def edge(tmp_path: Path) -> AsyncIterator[Timeseries]:
             if waits.pop("left", 0):
                 names = ("power", "wind", "deep/x", "a~1b")
                 await series.write(
-                    [
+                    Samples.of(
                         Sample("farm:T1", f"/features/scada/properties/{name}", NOW - ago * MINUTE, NOW, ago * 1.5)
                         for name in names
                         for ago in range(1, 31)
-                    ],
+                    ),
                     30,
                 )
                 status = "/features/scada/properties/status"
-                await series.write([Sample("farm:T1", status, NOW - MINUTE - 1, NOW, "idle")], 31)
+                await series.write(Samples.of([Sample("farm:T1", status, NOW - MINUTE - 1, NOW, "idle")]), 31)
             return True
 
         yield Timeseries(History(House(), series, caught_up))
@@ -302,10 +302,10 @@ async def test_a_thing_made_anew_shows_nothing_of_the_one_that_had_its_id_before
             """The thing is made, tells values (at minutes of its own), and what is seen of them then."""
             policy = {"policyId": "farm:T1"} if (await registry.memory.ids("policy", "", 1)) else {}
             await registry.handle(Command(verb="modify", id="farm:T1", subjects=anne, value=policy))
-            learned = [
+            learned = Samples.of(
                 Sample("farm:T1", "/features/scada/properties/power", NOW + at * MINUTE, now[0] + 1, value)
                 for at, value in values.items()
-            ]
+            )
             await series.write(learned, len(values))
             now[0] += 10
             (answer,) = await History(registry, series, at_once).answer(

@@ -11,12 +11,21 @@ from msgspec import UNSET
 
 from skerry import pointer
 from skerry.signals import Event
-from skerry_adapters.series.samples import LONGEST_TEXT, samples_of
+from skerry_adapters.series.ports import Sample, Samples
+from skerry_adapters.series.samples import KEPT, LONGEST_TEXT, Sampling
 
 
 def event(path: tuple[str, ...], value: Any, **more: Any) -> Event:
     facts = {"kind": "thing", "id": "farm:T1", "action": "merged", "revision": 2, "timestamp": 50, "path": path}
     return Event(**{**facts, "value": value, **more})
+
+
+def samples_of(*events: Event) -> list[Sample]:
+    samples = Samples()
+    Sampling().add(events, samples)
+    found = list(samples)
+    assert len(found) == len(samples)
+    return found
 
 
 def found(event: Event) -> dict[str, Any]:
@@ -79,6 +88,46 @@ def test_a_time_that_no_store_can_hold_makes_no_sample() -> None:
 def test_late_values_are_samples_too() -> None:
     change = event(("features", "f"), {"properties": {"x": 1}}, observed=20, late={"properties": {"y": 2}})
     assert found(change) == {"/features/f/properties/x": 1, "/features/f/properties/y": 2}
+
+
+def test_samples_of_many_changes_stand_in_the_order_of_the_changes() -> None:
+    path = ("features", "f")
+    changes = [
+        event(path, {"properties": {"x": 1, "y": 2}}),
+        event(path, {"properties": {"x": True, "y": "idle"}}, timestamp=51),
+        event(path, {"properties": {"x": None}}, id="farm:T2"),
+        event(path, {"properties": {"x": 3, "deep": {"y": float("nan"), "z": 4}}}, id="farm:T3"),
+        event(path, {"properties": {"x": 5}}, observed=20, late={"properties": {"y": False}}),
+    ]
+    assert [(sample.thing, sample.path[23:], sample.time, sample.value) for sample in samples_of(*changes)] == [
+        ("farm:T1", "x", 50, 1),
+        ("farm:T1", "y", 50, 2),
+        ("farm:T1", "x", 51, True),
+        ("farm:T1", "y", 51, "idle"),
+        ("farm:T3", "x", 50, 3),
+        ("farm:T3", "deep/z", 50, 4),
+        ("farm:T1", "x", 20, 5),
+        ("farm:T1", "y", 20, False),
+    ]
+
+
+def test_an_odd_value_does_not_touch_those_beside_it() -> None:
+    odd = (None, float("inf"), -(10**400), "x" * (LONGEST_TEXT + 1), [1])
+    changes = [event(("features", "f"), {"properties": {"x": at, "odd": value}}) for at, value in enumerate(odd)]
+    assert [sample.value for sample in samples_of(*changes)] == list(range(len(odd)))
+    assert found(event(("features", "f"), {"properties": {"a": 10**400, "b": -(10**400), "c": 1.5}})) == {
+        "/features/f/properties/c": 1.5
+    }
+    assert [
+        sample.value for sample in samples_of(event(("features", "f"), {"properties": {"a": 1.7e308, "b": 1.7e308}}))
+    ] == [1.7e308] * 2
+
+
+def test_what_is_remembered_of_sets_of_properties_is_bounded() -> None:
+    sampling, samples = Sampling(), Samples()
+    for n in range(KEPT + 2):
+        sampling.add([event(("features", "f"), {"properties": {f"p{n}": n}})], samples)
+    assert [sample.path for sample in samples] == [f"/features/f/properties/p{n}" for n in range(KEPT + 2)]
 
 
 names = st.text(min_size=1, max_size=6)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skerry_adapters.series.duckdb import DuckSeries
-from skerry_adapters.series.ports import Query, Sample
+from skerry_adapters.series.ports import Query, Sample, Samples
 from skerry_adapters.series.steps import all_steps, step_page
 from skerry_adapters.series.windows import REACH, area, derivative, percentile, rate, reckon
 
@@ -123,7 +123,7 @@ async def test_duckdb_comes_to_the_same(
     store: DuckSeries, found: Any, span: tuple[int, int], step: int, agg: str, order: str, fill: str | None
 ) -> None:
     thing = f"law:{next(names)}"
-    await store.write([Sample(thing, POWER, time, time, value) for time, value in found], 1)
+    await store.write(Samples.of(Sample(thing, POWER, time, time, value) for time, value in found), 1)
     start, length = span
     query = asking(agg, start=start, end=start + length, step=step, order=order, fill=fill, thing=thing)
     reached = [row for row in found if start - REACH <= row[0] < query.end + REACH]

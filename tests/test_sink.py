@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -15,7 +15,7 @@ import pytest
 from skerry.errors import SkerryError
 from skerry.signals import Event
 from skerry_adapters.series.duckdb import DuckSeries
-from skerry_adapters.series.ports import Page, Query, Sample, Series, SeriesUnavailable
+from skerry_adapters.series.ports import Page, Query, Sample, Samples, Series, SeriesUnavailable
 from skerry_adapters.series.sink import Sink
 
 PATH = "/features/f/properties/x"
@@ -86,7 +86,7 @@ class Shaky:
             self.refused.set()
             raise SeriesUnavailable(reason="the disk is full")
 
-    async def write(self, samples: Sequence[Sample], upto: int) -> None:
+    async def write(self, samples: Samples, upto: int) -> None:
         self.answer()
         self.samples += samples
         self.upto = upto
@@ -202,14 +202,15 @@ async def test_a_killed_process_leaves_each_sample_once_and_the_cursor_with_it(t
 import asyncio, sys
 from pathlib import Path
 from skerry_adapters.series.duckdb import DuckSeries
-from skerry_adapters.series.ports import Sample
+from skerry_adapters.series.ports import Sample, Samples
 
 async def main():
     async with DuckSeries(Path(sys.argv[1])) as series:
         upto = await series.cursor()
         while True:
             upto += 500
-            await series.write([Sample("a:b", "/features/f/properties/x", n, n, n * 1.1) for n in range(upto - 500, upto)], upto)
+            new = range(upto - 500, upto)
+            await series.write(Samples.of(Sample("a:b", "/features/f/properties/x", n, n, n * 1.1) for n in new), upto)
             print(upto, flush=True)
 
 asyncio.run(main())
@@ -252,12 +253,12 @@ async def test_a_full_disk_is_cured_by_room_alone(tmp_path: Path) -> None:
 import asyncio, resource, sys
 from pathlib import Path
 from skerry_adapters.series.duckdb import DuckSeries
-from skerry_adapters.series.ports import Query, Sample, SeriesUnavailable
+from skerry_adapters.series.ports import Query, Sample, Samples, SeriesUnavailable
 
 PATH = "/features/f/properties/x"
 
 def batch(number):
-    return [Sample("a:b", PATH, n, n, n * 1.1234567) for n in range(number * 2000, number * 2000 + 2000)]
+    return Samples.of(Sample("a:b", PATH, n, n, n * 1.1234567) for n in range(number * 2000, number * 2000 + 2000))
 
 async def main():
     folder = Path(sys.argv[1])

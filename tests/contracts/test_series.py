@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from servers import Influx, influxd
 from skerry_adapters.series.duckdb import DuckSeries
 from skerry_adapters.series.influx import InfluxSeries
-from skerry_adapters.series.ports import Page, Query, Sample, Series
+from skerry_adapters.series.ports import Page, Query, Sample, Samples, Series
 from skerry_adapters.series.query import QueryInvalid
 from skerry_adapters.series.steps import all_steps
 from skerry_adapters.series.windows import reckon
@@ -68,8 +68,8 @@ def thing(request: pytest.FixtureRequest) -> str:
     return f"test:{request.node.name}"
 
 
-def samples(thing: str, values: dict[int, Any], path: str = POWER) -> list[Sample]:
-    return [Sample(thing, path, T0 + at, T0 + at + 5, value) for at, value in values.items()]
+def samples(thing: str, values: dict[int, Any], path: str = POWER) -> Samples:
+    return Samples.of(Sample(thing, path, T0 + at, T0 + at + 5, value) for at, value in values.items())
 
 
 def asking(thing: str, **changes: Any) -> Query:
@@ -134,11 +134,11 @@ async def test_the_cursor_and_the_samples_survive_closing(opened: Open, thing: s
     async with opened() as store:
         assert await store.cursor() == 0
         await store.write(samples(thing, {0: 1}), 41)
-        await store.write([], 42)
+        await store.write(Samples(), 42)
     async with opened() as store:
         assert await store.cursor() == 42
         assert rows(await store.query(asking(thing))) == [(0, 1)]
-        await store.write(samples(thing, {1: 2}) + samples(thing + "2", {1: 2}), 43)
+        await store.write(Samples.of([*samples(thing, {1: 2}), *samples(thing + "2", {1: 2})]), 43)
         assert rows(await store.query(asking(thing))) == [(0, 1), (1, 2)]
 
 
@@ -146,14 +146,14 @@ async def test_only_what_was_learned_since_is_looked_at_where_that_is_asked(seri
     """The id had another thing before; `learned` is when the present one was made."""
     made = T0 + HOUR
     before = {0: 1, 11: True, 20: "old", 30: 4, 2 * HOUR: 5}
-    await series.write([Sample(thing, POWER, T0 + at, made - 1, value) for at, value in before.items()], 1)
+    await series.write(Samples.of([Sample(thing, POWER, T0 + at, made - 1, value) for at, value in before.items()]), 1)
     assert await series.query(asking(thing, learned=made)) == Page(rows=[])
     for agg in ("count", "first", "last", "avg", *WINDOWED):
         percentile = 50 if agg == "percentile" else None
         page = await series.query(asking(thing, step=HOUR, agg=agg, learned=made, percentile=percentile))
         assert rows(page) == [], agg
     since = {5: 10, 10: 20, 15: False, 25: "new", 35: 30}
-    await series.write([Sample(thing, POWER, T0 + at, made, value) for at, value in since.items()], 2)
+    await series.write(Samples.of([Sample(thing, POWER, T0 + at, made, value) for at, value in since.items()]), 2)
     assert rows(await series.query(asking(thing, learned=made))) == list(since.items())
     latest = await series.query(asking(thing, learned=made, order="desc", limit=2))
     assert rows(latest) == [(35, 30), (25, "new")]
@@ -172,7 +172,7 @@ async def test_only_what_was_learned_since_is_looked_at_where_that_is_asked(seri
 async def test_a_sample_written_again_counts_once_and_the_later_value_wins(series: Series, thing: str) -> None:
     await series.write(samples(thing, {0: 1, 10: 2}), 1)
     await series.write(samples(thing, {0: 1, 10: 5}), 2)
-    await series.write([*samples(thing, {20: 1}), *samples(thing, {20: 9})], 3)
+    await series.write(Samples.of([*samples(thing, {20: 1}), *samples(thing, {20: 9})]), 3)
     assert rows(await series.query(asking(thing))) == [(0, 1), (10, 5), (20, 9)]
     assert rows(await series.query(asking(thing, step=HOUR, agg="count"))) == [(0, 3)]
     assert rows(await series.query(asking(thing, step=HOUR, agg="sum"))) == [(0, 15)]
@@ -188,14 +188,16 @@ async def test_things_and_properties_are_kept_apart(series: Series, thing: str) 
     other = "/features/scada/properties/nacelle/yaw"
     strange = "/features/a b,=c/properties/~0~1 x=y,z"
     await series.write(
-        [
-            *samples(thing, {0: 1}),
-            *samples(thing + "x", {0: 2}),
-            *samples(thing, {0: 3}, other),
-            *samples(thing, {0: 4}, strange),
-            *samples(thing, {0: 5}, "/features/_x/properties/time"),
-            *samples(thing, {0: "six"}, "/features/_x/properties/${a}\\"),
-        ],
+        Samples.of(
+            [
+                *samples(thing, {0: 1}),
+                *samples(thing + "x", {0: 2}),
+                *samples(thing, {0: 3}, other),
+                *samples(thing, {0: 4}, strange),
+                *samples(thing, {0: 5}, "/features/_x/properties/time"),
+                *samples(thing, {0: "six"}, "/features/_x/properties/${a}\\"),
+            ]
+        ),
         1,
     )
     for path, value in (
@@ -332,7 +334,9 @@ async def test_an_integral_reaches_an_hour_beyond_the_range_for_the_lines_over_i
 async def test_what_needs_numbers_in_order_is_refused_for_texts_and_booleans(
     series: Series, thing: str, agg: Any
 ) -> None:
-    await series.write(samples(thing, {0: "idle", 1: "fault"}) + samples(thing, {0: True, 1: False}, POWER + "On"), 1)
+    await series.write(
+        Samples.of([*samples(thing, {0: "idle", 1: "fault"}), *samples(thing, {0: True, 1: False}, POWER + "On")]), 1
+    )
     percentile = 50.0 if agg == "percentile" else None
     for path in (POWER, POWER + "On"):
         with pytest.raises(QueryInvalid, match="text or boolean here; ask for count, first or last"):
@@ -424,7 +428,7 @@ async def test_aggregates_agree_with_a_plain_reckoning(series: Series, thing: st
 
 async def test_times_before_1970_are_times_like_others(series: Series, thing: str) -> None:
     start = -10 * DAY - 7
-    await series.write([Sample(thing, POWER, start + at, T0, at) for at in (0, 5, 10, 25)], 1)
+    await series.write(Samples.of([Sample(thing, POWER, start + at, T0, at) for at in (0, 5, 10, 25)]), 1)
     query = asking(thing, start=start, end=start + 30)
     assert [time - start for time, _ in (await series.query(query)).rows] == [0, 5, 10, 25]
     for agg, expected in (
@@ -461,7 +465,7 @@ async def test_the_embedded_store_forgets_what_came_in_long_ago_and_nothing_else
     async with DuckSeries(path) as store:
         for upto in range(1, 6):
             await store.write(samples("a:b", dict.fromkeys(range(300000), upto)), upto)
-        await store.write([Sample("a:old", POWER, T0 - 400 * DAY, T0 + 200_005, 1)], 5)
+        await store.write(Samples.of([Sample("a:old", POWER, T0 - 400 * DAY, T0 + 200_005, 1)]), 5)
         await store.trim(T0 + 200_005)
         await store.write(samples("a:b", {200_000: 9, 300_000: 10}), 6)
         long_ago = asking("a:old", start=T0 - 401 * DAY, limit=2)

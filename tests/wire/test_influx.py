@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from servers import Influx, influxd
 from skerry.signals import Event
 from skerry_adapters.series.influx import WINDOW_SAMPLES_MAX, InfluxSeries
-from skerry_adapters.series.ports import Query, Sample, SeriesUnavailable
+from skerry_adapters.series.ports import Query, Sample, Samples, SeriesUnavailable
 from skerry_adapters.series.query import QueryInvalid
 from skerry_adapters.series.sink import Sink
 
@@ -197,12 +197,14 @@ async def test_points_that_influxdb_refuses_do_not_hold_up_others(server: Influx
     clash = "/features/clash/properties/"
     async with opened(server, cursor) as series:
         await series.write(
-            [
-                Sample("a:b", clash + "x", T0, T0, 1.5),
-                Sample("a:b", clash + "y", T0 + 1, T0, 2.5),
-                Sample("a:b", POWER, T0, T0, 3.5),
-                Sample("a:b", POWER, 2**62, T0, 4.5),
-            ],
+            Samples.of(
+                [
+                    Sample("a:b", clash + "x", T0, T0, 1.5),
+                    Sample("a:b", clash + "y", T0 + 1, T0, 2.5),
+                    Sample("a:b", POWER, T0, T0, 3.5),
+                    Sample("a:b", POWER, 2**62, T0, 4.5),
+                ]
+            ),
             9,
         )
         assert cursor.number == 9
@@ -215,7 +217,7 @@ async def test_samples_are_fetched_within_a_bound_and_more_are_refused(server: I
         count = WINDOW_SAMPLES_MAX + 3
         for first in range(0, count, 50_000):
             times = range(T0 + first, T0 + min(first + 50_000, count))
-            await series.write([Sample("a:many", POWER, time, time, 2) for time in times], 1)
+            await series.write(Samples.of([Sample("a:many", POWER, time, time, 2) for time in times]), 1)
         start = T0 + 1
         query = Query(
             thing="a:many", path=POWER, start=start, end=start + WINDOW_SAMPLES_MAX, step=10**9, agg="integral"
@@ -231,7 +233,7 @@ async def test_a_wrong_token_is_told_and_loses_nothing(server: Influx) -> None:
     cursor = Cursor()
     async with opened(server, cursor, token="wrong") as series:
         with pytest.raises(SeriesUnavailable) as unwritten:
-            await series.write([Sample("a:b", POWER, T0, T0, 1)], 5)
+            await series.write(Samples.of([Sample("a:b", POWER, T0, T0, 1)]), 5)
         with pytest.raises(SeriesUnavailable) as unread:
             await series.query(Query(thing="a:b", path=POWER, start=T0, end=T0 + 10))
     assert all("401" in refused.value.facts["reason"] for refused in (unwritten, unread))

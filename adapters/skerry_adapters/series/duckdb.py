@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import duckdb
 import numpy as np
 
-from skerry_adapters.series.ports import Page, Query, Sample, SeriesUnavailable, Value
+from skerry_adapters.series.ports import Page, Query, SeriesUnavailable, Value
 from skerry_adapters.series.query import QueryInvalid, too_large, unsuited
 from skerry_adapters.series.steps import all_steps, page_of, runs, step_page, wanted, whole
 from skerry_adapters.series.windows import REACH, WINDOWED, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from skerry.signals import Micros
+    from skerry_adapters.series.ports import Samples
 
 T = TypeVar("T")
 _SCHEMA = """
@@ -91,7 +93,6 @@ SELECT 1 FROM samples WHERE thing = $thing AND path = $path AND kind > 0 AND tim
 """
 _PICKED = {"first": "arg_min", "last": "arg_max"}
 _NUMBER, _BOOLEAN, _TEXT = 0, 1, 2
-_KINDS: dict[type, int] = {float: _NUMBER, int: _NUMBER, bool: _BOOLEAN, str: _TEXT}
 QUERY_SECONDS = 20.0
 
 
@@ -130,7 +131,7 @@ class DuckSeries:
         """Finish what is being written and close the file."""
         await asyncio.to_thread(self._close)
 
-    async def write(self, samples: Sequence[Sample], upto: int) -> None:
+    async def write(self, samples: Samples, upto: int) -> None:
         """Append the samples and move the cursor, in one durable transaction."""
         await self._run(self._writer, lambda: self._write(samples, upto))
 
@@ -220,7 +221,7 @@ class DuckSeries:
         finally:
             connection.close()
 
-    def _write(self, samples: Sequence[Sample], upto: int) -> None:
+    def _write(self, samples: Samples, upto: int) -> None:
         connection = self._open()
         try:
             connection.execute("BEGIN")
@@ -233,27 +234,32 @@ class DuckSeries:
             raise
         self._upto = upto
 
-    def _insert(self, connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample]) -> None:
-        things = self._numbers(connection, "things", self._things, [sample.thing for sample in samples])
-        paths = self._numbers(connection, "paths", self._paths, [sample.path for sample in samples])
-        order = np.lexsort((paths, things))  # stable; neighbours of one series are faster to find and smaller to store
-        values = [sample.value for sample in samples]
-        kinds = np.frombuffer(bytes([_KINDS[kind] for kind in map(type, values)]), np.uint8)
+    def _insert(self, connection: duckdb.DuckDBPyConnection, samples: Samples) -> None:
+        pointers = list(chain.from_iterable(samples.pointers))
+        paths = self._numbers(connection, "paths", self._paths, pointers)
+        things = self._numbers(connection, "things", self._things, samples.things)
+        run = np.repeat(np.arange(len(things)), np.fromiter(map(len, samples.pointers), np.int64, len(things)))
+        # neighbours of one series are faster to find and smaller to store; stable, for the later of two is the one that counts
+        order = np.argsort(things[run].astype(np.int64) << 32 | paths, kind="stable")
+        run = run[order]
         batch: dict[str, np.ndarray[Any, Any]] = {
-            "thing": things[order],
+            "thing": things[run],
             "path": paths[order],
-            "time": np.array([sample.time for sample in samples], np.int64)[order],
-            "learned": np.array([sample.learned for sample in samples], np.int64)[order],
-            "kind": kinds[order],
+            "time": np.frombuffer(samples.times, np.int64)[run],
+            "learned": np.frombuffer(samples.learned, np.int64)[run],
+            "number": np.frombuffer(samples.numbers, np.float64)[order],
         }
-        number, text = "number", "NULL"
-        if _TEXT in kinds:
-            number, text = "CASE WHEN kind < 2 THEN number END", "text"
-            batch["number"] = np.array([0.0 if type(v) is str else v for v in values], np.float64)[order]
-            batch["text"] = np.array([v if type(v) is str else None for v in values], object)[order]
-        else:
-            batch["number"] = np.array(values, np.float64)[order]
-        connection.execute(f"INSERT INTO samples SELECT thing, path, time, learned, kind, {number}, {text} FROM batch")  # noqa: S608 - constants
+        kind, number, text = str(_NUMBER), "number", "NULL"
+        if samples.others:
+            kind, number, text = "kind", f"CASE WHEN kind < {_TEXT} THEN number END", "text"
+            kinds = np.zeros(len(order), np.uint8)
+            texts = np.full(len(order), None, object)
+            for place, value in samples.others.items():
+                kinds[place] = _TEXT if type(value) is str else _BOOLEAN
+                texts[place] = value if type(value) is str else None
+            batch |= {"kind": kinds[order], "text": texts[order]}
+        columns = f"thing, path, time, learned, {kind}, {number}, {text}"
+        connection.execute(f"INSERT INTO samples SELECT {columns} FROM batch")  # noqa: S608 - constants
 
     def _numbers(
         self,
@@ -264,7 +270,7 @@ class DuckSeries:
     ) -> np.ndarray[Any, Any]:
         """The numbers that stand for the names; new names get one. A transaction that fails drops them with `known`."""
         try:
-            return np.array([known[name] for name in names], np.int32)
+            return np.fromiter(map(known.__getitem__, names), np.int32, len(names))
         except KeyError:
             new = {
                 name: len(known) + place for place, name in enumerate(dict.fromkeys(n for n in names if n not in known))
@@ -273,7 +279,7 @@ class DuckSeries:
             connection.execute(f"INSERT INTO {table} SELECT no, name FROM rows")  # noqa: S608 - constants
             known.update(new)
             assert rows
-            return np.array([known[name] for name in names], np.int32)
+            return self._numbers(connection, table, known, names)
 
     def _trim(self, before: Micros) -> None:
         connection = self._open()

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from skerry import times
 from skerry_adapters.series.lines import LEARNED, LineWriter, fields_of, place_of, tag_of
-from skerry_adapters.series.ports import Page, Query, Sample, SeriesUnavailable, Value
+from skerry_adapters.series.ports import Page, Query, Samples, SeriesUnavailable, Value
 from skerry_adapters.series.query import QueryInvalid, unsuited
 from skerry_adapters.series.steps import Step, all_steps, page_of, runs, step_page, wanted, whole
 from skerry_adapters.series.windows import REACH, WINDOWED, reckon
@@ -105,7 +105,7 @@ class InfluxSeries:
         """Finish the requests that are under way."""
         await asyncio.to_thread(self._close)
 
-    async def write(self, samples: Sequence[Sample], upto: int) -> None:
+    async def write(self, samples: Samples, upto: int) -> None:
         """Write the samples, then remember `upto`. A batch written twice is the same points again."""
         if samples:
             await self._run(self._writer, lambda: self._write(self._lines.write(samples)))

@@ -8,11 +8,12 @@ before 0 or 1, so no property can be called that.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from skerry_adapters.series.ports import Sample
+if TYPE_CHECKING:
+    from skerry_adapters.series.ports import Samples
 
 LEARNED = "~learned"
 """The field with the time at which we learned of a point's values, in microseconds."""
@@ -56,33 +57,28 @@ class LineWriter:
         self._heads: dict[tuple[str, str], str] = {}
         self._places: dict[str, tuple[str, str]] = {}
 
-    def write(self, samples: Sequence[Sample]) -> list[str]:
+    def write(self, samples: Samples) -> list[str]:
         """One line per thing, feature and time; of two samples of one property and time the later counts."""
         points: dict[tuple[str, str, int], dict[str, str]] = {}
         places = self._places
-        fields: dict[str, str] = {}
-        newest: tuple[str, str, int] | None = None
-        for sample in samples:
-            place = places.get(sample.path)
-            if place is None:
-                place = self._remember(sample.path)
-            measurement, field = place
-            key = (sample.thing, measurement, sample.time)
-            if key != newest:
-                newest = key
-                fields = points.setdefault(key, {})
-                fields[LEARNED] = f"{sample.learned}i"
-            value = sample.value
-            kind = type(value)
-            if kind is float:
-                fields[field] = repr(value)
-            elif kind is int:
-                fields[field] = repr(float(value))
-            elif kind is bool:
-                fields[f"{field}~bool"] = "true" if value else "false"
-            else:
-                text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-                fields[f"{field}~text"] = f'"{text}"'
+        values = samples.values()
+        for thing, time, learned, pointers in samples.runs():
+            written: dict[str, str] = {}
+            newest = ""
+            for pointer in pointers:
+                measurement, field = places.get(pointer) or self._remember(pointer)
+                if measurement != newest:
+                    newest = measurement
+                    written = points.setdefault((thing, measurement, time), {})
+                    written[LEARNED] = f"{learned}i"
+                value = next(values)
+                if type(value) is float:
+                    written[field] = repr(value)
+                elif type(value) is bool:
+                    written[f"{field}~bool"] = "true" if value else "false"
+                else:
+                    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+                    written[f"{field}~text"] = f'"{text}"'
         lines = []
         for (thing, measurement, time), written in points.items():
             head = self._heads.get((thing, measurement)) or self._head(thing, measurement)

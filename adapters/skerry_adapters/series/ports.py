@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
@@ -39,6 +40,75 @@ class Sample(Struct, frozen=True, gc=False):
     time: Micros
     learned: Micros
     value: Value
+
+
+class Samples:
+    """Samples in the order in which they came, as columns; iterate over them to have them one by one.
+
+    A run is what one change has set: its samples share what `things`, `times` and `learned` have of it; `pointers` has the
+    paths of all of them. `numbers` is by sample: booleans are 0 and 1 there and texts 0, their values in `others`, by place.
+    """
+
+    __slots__ = ("learned", "numbers", "others", "pointers", "things", "times")
+
+    def __init__(self) -> None:
+        self.things: list[str] = []
+        self.times: array[int] = array("q")
+        self.learned: array[int] = array("q")
+        self.pointers: list[tuple[str, ...]] = []
+        self.numbers: array[float] = array("d")
+        self.others: dict[int, bool | str] = {}
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample]) -> Self:
+        """The columns of samples, each a run of its own."""
+        made = cls()
+        for sample in samples:
+            made.add(sample.thing, sample.time, sample.learned, (sample.path,), (sample.value,))
+        return made
+
+    def add(
+        self, thing: str, time: Micros, learned: Micros, pointers: tuple[str, ...], values: Sequence[Value]
+    ) -> None:
+        """Add a run, one value for each pointer."""
+        self.things.append(thing)
+        self.times.append(time)
+        self.learned.append(learned)
+        self.pointers.append(pointers)
+        for value in values:
+            if isinstance(value, bool | str):
+                self.others[len(self.numbers)] = value
+            self.numbers.append(0.0 if isinstance(value, str) else value)
+
+    def extend(self, samples: Samples) -> None:
+        """Add all of these."""
+        place = len(self.numbers)
+        self.others.update((place + at, value) for at, value in samples.others.items())
+        self.things += samples.things
+        self.times += samples.times
+        self.learned += samples.learned
+        self.pointers += samples.pointers
+        self.numbers += samples.numbers
+
+    def runs(self) -> Iterator[tuple[str, Micros, Micros, tuple[str, ...]]]:
+        """Thing, time, time of learning and pointers of every run."""
+        return zip(self.things, self.times, self.learned, self.pointers, strict=True)
+
+    def values(self) -> Iterator[Value]:
+        """The value of every sample; all numbers are floats."""
+        others = self.others
+        if not others:
+            return iter(self.numbers)
+        return (others.get(place, number) for place, number in enumerate(self.numbers))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Sample]:
+        values = self.values()
+        for thing, time, learned, pointers in self.runs():
+            for pointer in pointers:
+                yield Sample(thing, pointer, time, learned, next(values))
 
 
 class Query(Struct, frozen=True, kw_only=True):
@@ -85,7 +155,7 @@ class Series(Protocol):
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...
 
-    async def write(self, samples: Sequence[Sample], upto: int) -> None:
+    async def write(self, samples: Samples, upto: int) -> None:
         """Store the samples durably, and that every event numbered <= `upto` is in. The same sample twice counts once."""
         ...
 

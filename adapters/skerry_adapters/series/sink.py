@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from msgspec import Struct
 
 from skerry.errors import SkerryError
-from skerry_adapters.series.ports import SeriesUnavailable
-from skerry_adapters.series.samples import samples_of
+from skerry_adapters.series.ports import Samples, SeriesUnavailable
+from skerry_adapters.series.samples import Sampling
 
 if TYPE_CHECKING:
     from skerry.signals import Clock, Event, Micros
-    from skerry_adapters.series.ports import Sample, Series
+    from skerry_adapters.series.ports import Series
 
 Follow: TypeAlias = Callable[[int], AsyncIterator[list["Event"]]]
 """The events numbered > the argument, in lists, without end (`Journal.follow`)."""
@@ -48,7 +48,7 @@ class Sink:
         clock: Clock,
         *,
         batch: int = 20_000,
-        interval: float = 0.25,
+        interval: float = 1.0,
         longest_pause: float = 5.0,
         idle: float = 5.0,
     ) -> None:
@@ -64,7 +64,8 @@ class Sink:
         self._longest_pause = longest_pause
         self._idle = idle
         self._durable = 0
-        self._waiting: list[Sample] = []
+        self._sampling = Sampling()
+        self._waiting = Samples()
         self._taken = 0
         self._cursor = 0
         self._written = 0
@@ -114,8 +115,7 @@ class Sink:
         while True:
             try:
                 async for events in self._follow(after):
-                    for event in events:
-                        self._waiting += samples_of(event)
+                    self._sampling.add(events, self._waiting)
                     self._taken = after = events[-1].number
                     self._arrived.set()
                     if len(self._waiting) >= self._batch:
@@ -140,7 +140,7 @@ class Sink:
             await self._arrived.wait()
             await self._gather()
             samples, upto = self._waiting, self._taken
-            self._waiting = []
+            self._waiting = Samples()
             self._arrived.clear()
             self._room.set()
             now = asyncio.get_running_loop().time()
