@@ -23,7 +23,7 @@ class Reach(Protocol):
         ...
 
 
-class Inbound(Struct, frozen=True, kw_only=True):
+class Inbound(Struct, frozen=True, kw_only=True, gc=False):
     """One PUBLISH as it arrived. `mid`: the packet id (0 at QoS 0); `redelivered`: its DUP flag.
 
     `subjects` and `client`: whom the device is authenticated as, and its client id; empty on an external broker, which

@@ -74,6 +74,19 @@ class Counters(Struct, kw_only=True):
     replayed: int = 0
 
 
+class _Mapped(Struct):
+    """What messages mean: commands and the places of their messages, dead letters by place, and what is no change.
+
+    `envelopes`: places in `commands` of those that came in an envelope, whose senders may want to be told.
+    """
+
+    commands: list[Command] = []
+    places: list[int] = []
+    envelopes: list[int] = []
+    dead: dict[int, DeadLetter] = {}
+    asides: list[tuple[Inbound, Aside]] = []
+
+
 class Inlet:
     """Deals with messages in order: maps a batch, hands it to the one door in a single call, sorts out the answers.
 
@@ -119,15 +132,15 @@ class Inlet:
         """Return when each message is committed or kept as a dead letter."""
         counters = self.counters
         counters.received += len(messages)
-        places, commands, dead, asides = self._mapped(messages)
+        mapped = self._mapped(messages)
+        places, commands, dead = mapped.places, mapped.commands, mapped.dead
         unmapped = len(dead)
-        answers: list[Response | SkerryError] = []
         if commands:
             if self._troubled:
                 await self._troubled[-1].wait()
-            waiting = self._attend(messages, places, commands)
+            waiting = self._attend(messages, mapped)
             answers = await self._ask(commands)
-            if any(isinstance(answer, SkerryError) for answer in answers):
+            if set(map(type, answers)) != {Response}:
                 answers = await self._insist(commands, answers)
                 await self._say_why(commands, answers)
                 for place, command, answer in zip(places, commands, answers, strict=True):
@@ -136,66 +149,54 @@ class Inlet:
                         dead[place] = self._refused(message, self._route(message.topic)[0], answer)
             if self._count is not None:
                 self._count([one for place, one in zip(places, commands, strict=True) if place not in dead])
-            self._tell(messages, places, commands, answers, waiting)
+            self._tell(messages, mapped, answers, waiting)
         if dead:
             await self._bury([dead[place] for place in sorted(dead)])
         counters.dead += len(dead)
         counters.committed += len(commands) - (len(dead) - unmapped)
         if self._talk is not None:
-            for message, aside in asides:
+            for message, aside in mapped.asides:
                 await self._talk.hear(message, aside)
 
-    def _attend(
-        self, messages: Sequence[Inbound], places: Sequence[int], commands: list[Command]
-    ) -> dict[int, asyncio.Future[Response]]:
-        """Begin to wait for the acknowledgements that changes ask for; by place."""
+    def _attend(self, messages: Sequence[Inbound], mapped: _Mapped) -> dict[int, asyncio.Future[Response]]:
+        """Begin to wait for the acknowledgements that changes ask for; by place among the commands."""
         waiting: dict[int, asyncio.Future[Response]] = {}
         if self._talk is None:
             return waiting
-        for index, place in enumerate(places):
-            command = commands[index]
-            if command.topic is not None and asks_acks(command):
-                command = commands[index] = self._talk.named(command)
-                future = self._talk.attend(messages[place], command)
+        for index in mapped.envelopes:
+            command = mapped.commands[index]
+            if asks_acks(command):
+                command = mapped.commands[index] = self._talk.named(command)
+                future = self._talk.attend(messages[mapped.places[index]], command)
                 if future is not None:
-                    waiting[place] = future
+                    waiting[index] = future
         return waiting
 
     def _tell(
         self,
         messages: Sequence[Inbound],
-        places: Sequence[int],
-        commands: Sequence[Command],
+        mapped: _Mapped,
         answers: Sequence[Response | SkerryError],
         waiting: dict[int, asyncio.Future[Response]],
     ) -> None:
         """Tell devices what became of their envelopes."""
         if self._talk is None:
             return
-        for place, command, answer in zip(places, commands, answers, strict=True):
-            if command.topic is None:
-                continue
-            future = waiting.get(place)
+        for index in mapped.envelopes:
+            answer, future = answers[index], waiting.get(index)
             if future is None:
-                self._talk.replies.answer(messages[place], command, answer)
+                self._talk.replies.answer(messages[mapped.places[index]], mapped.commands[index], answer)
             elif isinstance(answer, SkerryError):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
 
-    def _mapped(
-        self, messages: Sequence[Inbound]
-    ) -> tuple[Sequence[int], list[Command], dict[int, DeadLetter], list[tuple[Inbound, Aside]]]:
-        """Which messages mean something, their commands, the others as dead letters by their place, and what is no change.
-
-        What goes to devices is between the broker and them, unless a source takes it.
-        """
+    def _mapped(self, messages: Sequence[Inbound]) -> _Mapped:
+        """What goes to devices is between the broker and them, unless a source takes it."""
         now = self._clock()
         routes = self._routes
-        commands: list[Command] = []
-        places: list[int] = []
-        dead: dict[int, DeadLetter] = {}
-        asides: list[tuple[Inbound, Aside]] = []
+        mapped = _Mapped()
+        commands, places, dead = mapped.commands, mapped.places, mapped.dead
         for place, message in enumerate(messages):
             route = routes.get(message.topic) or self._route(message.topic)
             try:
@@ -211,11 +212,13 @@ class Inlet:
                 dead[place] = self._refused(message, route[0], MappingError())
             else:
                 if isinstance(made, Command):
+                    if made.topic is not None:
+                        mapped.envelopes.append(len(commands))
                     commands.append(made)
                     places.append(place)
                 else:
-                    asides.append((message, made))
-        return places, commands, dead, asides
+                    mapped.asides.append((message, made))
+        return mapped
 
     def _tell_refusal(self, message: Inbound, source: str, error: SkerryError) -> None:
         """Tell a device that its envelope could not be read; telemetry has nobody to tell."""

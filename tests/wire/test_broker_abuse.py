@@ -71,8 +71,13 @@ async def test_long_topics_are_not_remembered() -> None:
         client = await Dialog.open(broker)
         for mid in range(1, 51):
             await client.publish(f"{mid}{'y' * 4_000}", b"1", mid=mid)
+        assert not broker.topics
         assert not broker.router._found
         await client.publish("short", b"1")
+        assert list(broker.topics) == [b"short"]
+        assert not broker.router._found
+        await client.subscribe("+/wanted")
+        await client.publish("short", b"1", mid=2)
         assert list(broker.router._found) == ["short"]
         await client.close()
         await asyncio.sleep(0)

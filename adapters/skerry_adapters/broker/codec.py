@@ -39,7 +39,7 @@ from skerry_adapters.broker.properties import (
 from skerry_adapters.broker.topics import SHORT_TOPIC, check_topic
 
 DEFAULT_LIMIT = 1_048_576
-_REMEMBERED_TOPICS = 4096
+_REMEMBERED_TOPICS = 65_536
 _CONNECT_HEAD = 0x10
 _ACKS: dict[int, type[Puback | Pubrec | Pubrel | Pubcomp]] = {
     p.PUBACK: Puback,
@@ -55,19 +55,22 @@ class Decoder:
     """Turns the bytes of one connection into packets.
 
     `feed` answers the whole packets so far; once `violation` is set, nothing more comes out of it.
-    `limit` bounds the size of a packet, and may be changed between packets.
+    `limit` bounds the size of a packet, and may be changed between packets. `topics`: those found sound, which the
+    connections of a broker remember together.
     """
 
     __slots__ = ("_need", "_rest", "_topics", "limit", "version", "violation")
 
-    def __init__(self, limit: int = DEFAULT_LIMIT, version: int | None = None) -> None:
+    def __init__(
+        self, limit: int = DEFAULT_LIMIT, version: int | None = None, topics: dict[bytes, str] | None = None
+    ) -> None:
         """Without `version`, the first packet must be a CONNECT, and says it."""
         self.limit = limit
         self.version = version
         self.violation: ProtocolViolation | None = None
         self._rest = bytearray()
         self._need = 0
-        self._topics: dict[bytes, str] = {}
+        self._topics: dict[bytes, str] = {} if topics is None else topics
 
     def feed(self, data: bytes) -> list[Packet]:  # noqa: C901, PLR0912 - the hot loop, kept in one place
         """The packets that are complete with these bytes."""
@@ -158,10 +161,11 @@ class Decoder:
         return Publish(topic, data[cursor:end], qos, first & 1 != 0, dup, mid, properties)
 
     def _topic(self, raw: bytes) -> str:
-        """Check a topic name and remember it."""
+        """Check a topic name and remember it; in MQTT 5 an alias may stand for it."""
+        if not raw and self.version == V5:
+            return ""
         topic = decode_text(raw)
-        if topic or self.version != V5:
-            check_topic(topic)
+        check_topic(topic)
         if len(raw) <= SHORT_TOPIC:
             if len(self._topics) >= _REMEMBERED_TOPICS:
                 self._topics.clear()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from skerry_adapters.broker import storage as db
 from skerry_adapters.broker.admission import TOPIC_ALIASES, admit
+from skerry_adapters.broker.arrivals import Arrival, acknowledgements
 from skerry_adapters.broker.codec import Decoder, encode
 from skerry_adapters.broker.packets import (
     OLD_REFUSALS,
@@ -33,6 +34,7 @@ from skerry_adapters.broker.packets import (
     Unsuback,
     Unsubscribe,
     Will,
+    weight,
 )
 from skerry_adapters.broker.sessions import Session, Subscription
 from skerry_adapters.broker.topics import check_filter, split_share
@@ -66,7 +68,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.paused = False
         self._transport: asyncio.Transport | None = None
-        self._decoder = Decoder(min(_GREETING_BYTES, broker.limits.packet_bytes))
+        self._decoder = Decoder(min(_GREETING_BYTES, broker.limits.packet_bytes), topics=broker.topics)
         self._waiting: list[Packet] = []
         self._aside: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
@@ -241,16 +243,16 @@ class Connection(asyncio.Protocol):
         session = self.session
         if session is None or not self.open:
             raise ProtocolViolation(Reason.PROTOCOL_ERROR, "PUBLISH came before the login")
-        topic = packet.topic
-        if packet.properties is not None:
-            topic = self._aliased(topic, packet.properties)
-        broker, qos = self.broker, packet.qos
+        topic, qos, properties, broker = packet.topic, packet.qos, packet.properties, self.broker
+        if properties is not None:
+            topic = self._aliased(topic, properties)
         reason = session.verdicts.publish.get(topic)
         if reason is None:
             reason = broker.rights.publish(session.verdicts, topic)
-        answers = None if packet.properties is None else packet.properties.get("response_topic")
-        if answers is not None and broker.rights.subscribe(session.verdicts, answers) is None:
-            reason = None
+        if properties is not None:
+            answers = properties.get("response_topic")
+            if answers is not None and broker.rights.subscribe(session.verdicts, answers) is None:
+                reason = None
         fresh = True
         if qos:
             if qos == 2:
@@ -264,19 +266,18 @@ class Connection(asyncio.Protocol):
                     Reason.RECEIVE_MAXIMUM_EXCEEDED, "more messages are unacknowledged than the receive maximum allows"
                 )
         self.unacknowledged += 1
-        broker.arrived((self, session, packet, topic, reason, fresh))
+        size = weight(topic, packet.payload, properties)
+        broker.arrived(Arrival(self, session, packet, topic, size, reason, fresh))
 
-    def answered(self, packet: Publish, reason: Reason) -> None:
-        """Its batch is committed: acknowledge."""
-        self.unacknowledged -= 1
-        if packet.qos == 1:
-            self._expected -= 1
-            if reason is Reason.SUCCESS or self.version != V5:
-                self.write(b"\x40\x02" + packet.mid.to_bytes(2))
-            else:
-                self.write(encode(Puback(packet.mid, reason), V5))
-        elif packet.qos == 2:
-            self.write(encode(Pubrec(packet.mid, reason), self.version))
+    def answered(self, arrivals: list[Arrival]) -> None:
+        """Their batch is committed: acknowledge."""
+        if self.closed:
+            return
+        self.unacknowledged -= len(arrivals)
+        self._expected -= sum([arrival.packet.qos == 1 for arrival in arrivals])
+        acks = acknowledgements(arrivals, self.version)
+        if acks:
+            self.write(acks)
 
     def _aliased(self, topic: str, properties: Properties) -> str:
         """The topic that a topic alias stands for, or makes it stand for one."""

@@ -149,6 +149,8 @@ class Router:
 
     def _who(self, topic: str) -> list[tuple[Session | Share, Subscription | None]]:
         """Who has subscribed to it."""
+        if not self._tree.may_match(topic):
+            return []
         found = self._found.get(topic)
         if found is None:
             found = self._tree.match(topic)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
@@ -14,6 +15,7 @@ from msgspec import Struct
 from skerry.errors import SkerryError
 from skerry.signals import Clock
 from skerry_adapters.broker import storage as db
+from skerry_adapters.broker.arrivals import Arrival, inbound, response_topic
 from skerry_adapters.broker.connection import Connection
 from skerry_adapters.broker.packets import V5, Publish, Reason, Will, weight
 from skerry_adapters.broker.rights import Login, Open, Refusal, Rights
@@ -21,15 +23,12 @@ from skerry_adapters.broker.router import Router, admit
 from skerry_adapters.broker.sessions import Delivery, Limits, Session
 from skerry_adapters.broker.storage import Storage
 from skerry_adapters.broker.topics import check_topic
-from skerry_adapters.inbound import Inbound, Take
+from skerry_adapters.inbound import Take
 
 log = logging.getLogger(__name__)
 
 Authenticate: TypeAlias = Callable[[str, str, str], Awaitable[Login | None]]
 """Who a user with this password is, asking from this address; None refuses."""
-
-Arrival: TypeAlias = tuple[Connection | None, Session, Publish, str, Reason | None, bool]
-"""Who sent it (None for a will), its session, the packet, its topic, the verdict (None: not known yet), and whether it is no QoS 2 repetition."""
 
 TICK_SECONDS = 0.5
 SAID = 10_000
@@ -98,6 +97,7 @@ class Broker:
         self.router = Router(self.storage, clock, self.limits)
         self.connections: set[Connection] = set()
         self.paused: set[Connection] = set()
+        self.topics: dict[bytes, str] = {}
         self.waiting_bytes = 0
         self.violations = 0
         self.logins_refused = 0
@@ -262,10 +262,10 @@ class Broker:
 
     def arrived(self, arrival: Arrival) -> None:
         """A PUBLISH for the next batch."""
-        if arrival[4] is None:
+        if arrival.reason is None:
             self._unsure += 1
         self._arrivals.append(arrival)
-        self.waiting_bytes += _weight(arrival)
+        self.waiting_bytes += arrival.weight
         if not self._scheduled:
             self._scheduled = True
             self.loop.call_soon(self._hand_over)
@@ -275,7 +275,7 @@ class Broker:
         self._scheduled = False
         while self._arrivals and len(self._taking) < self._pipeline and not (self._stopping or self._asking):
             batch, self._arrivals = self._arrivals[:_BATCH], self._arrivals[_BATCH:]
-            if self._unsure and any(arrival[4] is None for arrival in batch):
+            if self._unsure and any(arrival.reason is None for arrival in batch):
                 self._asking = True
                 self.spawn(self._judge(batch))
                 return
@@ -285,25 +285,22 @@ class Broker:
 
     async def _judge(self, batch: list[Arrival]) -> None:
         """Look up the rights that are not in memory; the batch is then handed over before all that came after it."""
-        unsure = [arrival for arrival in batch if arrival[4] is None]
-        answers = [topic for arrival in unsure if (topic := _response_topic(arrival[2])) is not None]
-        await self.rights.learn([*(arrival[3] for arrival in unsure), *answers])
-        judged: list[Arrival] = []
-        for arrival in batch:
-            connection, session, packet, topic, reason, fresh = arrival
-            if reason is None:
-                self._unsure -= 1
-                # What nobody can say now the registry does: it decides on every command with the same rights.
-                reason = self.rights.publish(session.verdicts, topic) or Reason.SUCCESS
-                if (
-                    reason is not Reason.SUCCESS
-                    and packet.qos == 2
-                    and connection is not None
-                    and connection.version == V5
-                ):
-                    session.received.discard(packet.mid)
-            judged.append((connection, session, packet, topic, reason, fresh))
-        self._arrivals[:0] = judged
+        unsure = [arrival for arrival in batch if arrival.reason is None]
+        answers = [topic for arrival in unsure if (topic := response_topic(arrival.packet)) is not None]
+        await self.rights.learn([*(arrival.topic for arrival in unsure), *answers])
+        for arrival in unsure:
+            self._unsure -= 1
+            connection, session, packet = arrival.connection, arrival.session, arrival.packet
+            # What nobody can say now the registry does: it decides on every command with the same rights.
+            arrival.reason = self.rights.publish(session.verdicts, arrival.topic) or Reason.SUCCESS
+            if (
+                arrival.reason is not Reason.SUCCESS
+                and packet.qos == 2
+                and connection is not None
+                and connection.version == V5
+            ):
+                session.received.discard(packet.mid)
+        self._arrivals[:0] = batch
         self._asking = False
         self._hand_over()
 
@@ -315,7 +312,7 @@ class Broker:
     async def _deal(self, batch: list[Arrival], before: asyncio.Task[None] | None) -> None:
         """Take a batch; then, after the batch before it, route and acknowledge it."""
         rights = self.rights
-        messages = [_inbound(rights, *arrival) for arrival in batch if arrival[4] is Reason.SUCCESS and arrival[5]]
+        messages = [inbound(rights, one) for one in batch if one.reason is Reason.SUCCESS and one.fresh]
         try:
             if messages:
                 await self._take(messages)
@@ -329,7 +326,7 @@ class Broker:
         except Exception:
             log.exception("mqtt messages not taken", extra={"messages": len(messages)})
             self._abandon(batch)
-        self.waiting_bytes -= sum(map(_weight, batch))
+        self.waiting_bytes -= sum([arrival.weight for arrival in batch])
         self._flush()
         for connection in list(self.paused):
             connection.regulate()
@@ -339,18 +336,28 @@ class Broker:
         planned: list[tuple[Session, Delivery]] = []
         stored = False
         router = self.router
-        for connection, session, packet, topic, reason, fresh in batch:
-            if packet.qos == 2 and connection is not None and session.persistent and packet.mid in session.received:
-                self.storage.write(db.PUT_RECEIVED, session.number, packet.mid)
+        for arrival in batch:
+            packet, topic = arrival.packet, arrival.topic
+            if packet.qos == 2 and self._remembered(arrival):
                 stored = True
-            if reason is not Reason.SUCCESS:
+            if arrival.reason is not Reason.SUCCESS:
                 self._refused += 1
-                self.refuse(session, "publish", topic)
-            elif fresh and (packet.retain or router.wanted(topic)):
-                message = router.message(topic, packet.payload, packet.qos, packet.retain, packet.properties, session)
+                self.refuse(arrival.session, "publish", topic)
+            elif arrival.fresh and (packet.retain or router.wanted(topic)):
+                message = router.message(
+                    topic, packet.payload, packet.qos, packet.retain, packet.properties, arrival.session
+                )
                 stored = stored or packet.retain
                 planned += router.plan(message)
         return planned, stored or _stored(planned)
+
+    def _remembered(self, arrival: Arrival) -> bool:
+        """Store the packet id of a QoS 2 message where the session outlives its connection."""
+        session, mid = arrival.session, arrival.packet.mid
+        if arrival.connection is None or not session.persistent or mid not in session.received:
+            return False
+        self.storage.write(db.PUT_RECEIVED, session.number, mid)
+        return True
 
     def _deliver(self, planned: list[tuple[Session, Delivery]]) -> None:
         """Let planned deliveries go."""
@@ -358,19 +365,22 @@ class Broker:
         admit(planned)
 
     def _acknowledge(self, batch: list[Arrival]) -> None:
-        """PUBACK and PUBREC, in order."""
+        """PUBACK and PUBREC, for each connection in order."""
         self._received += len(batch)
-        for connection, _, packet, _, reason, _ in batch:
-            if connection is not None and not connection.closed:
-                connection.answered(packet, Reason.SUCCESS if reason is None else reason)
+        answered: defaultdict[Connection | None, list[Arrival]] = defaultdict(list)
+        for arrival in batch:
+            answered[arrival.connection].append(arrival)
+        for connection, arrivals in answered.items():
+            if connection is not None:
+                connection.answered(arrivals)
 
     def _abandon(self, batch: list[Arrival]) -> None:
         """`take` broke: end the connections unacknowledged, so that the clients send again."""
-        for connection, session, packet, _, _, fresh in batch:
-            if packet.qos == 2 and fresh:
-                session.received.discard(packet.mid)
-            if connection is not None:
-                connection.close(Reason.UNSPECIFIED, "the server failed to store a message")
+        for arrival in batch:
+            if arrival.packet.qos == 2 and arrival.fresh:
+                arrival.session.received.discard(arrival.packet.mid)
+            if arrival.connection is not None:
+                arrival.connection.close(Reason.UNSPECIFIED, "the server failed to store a message")
 
     def _flush(self) -> None:
         """Send what connections have written."""
@@ -384,7 +394,9 @@ class Broker:
         if session.login is not None and not session.login.valid():
             self._refused += 1
             return
-        self.arrived((None, session, packet, will.topic, self.rights.publish(session.verdicts, will.topic), True))
+        reason = self.rights.publish(session.verdicts, will.topic)
+        size = weight(will.topic, will.payload, packet.properties)
+        self.arrived(Arrival(None, session, packet, will.topic, size, reason))
 
     def _end_session(self, session: Session) -> None:
         """The session is over; a will that waited for that is published."""
@@ -414,37 +426,3 @@ def _nobody_listens(refusal: Refusal) -> None:
 def _stored(planned: list[tuple[Session, Delivery]]) -> bool:
     """Whether any of it is owed to a session that outlives its connection."""
     return any(delivery.qos and session.persistent for session, delivery in planned)
-
-
-def _weight(arrival: Arrival) -> int:
-    """Bytes that a waiting message takes."""
-    return weight(arrival[3], arrival[2].payload, arrival[2].properties)
-
-
-def _response_topic(packet: Publish) -> str | None:
-    """Where the client wants to be answered."""
-    return None if packet.properties is None else packet.properties.get("response_topic")
-
-
-def _inbound(
-    rights: Rights, _: Connection | None, session: Session, packet: Publish, topic: str, *rest: object
-) -> Inbound:
-    """The message as `take` gets it; without a response topic that the client may not subscribe to."""
-    del rest
-    properties = packet.properties or {}
-    answers = properties.get("response_topic")
-    if answers is not None and ("+" in answers or "#" in answers or not rights.subscribe(session.verdicts, answers)):
-        answers = None
-    return Inbound(
-        topic=topic,
-        payload=packet.payload,
-        qos=packet.qos,
-        mid=packet.mid,
-        redelivered=packet.dup,
-        subjects=session.verdicts.subjects,
-        reach=session.verdicts.reach,
-        client=session.client_id,
-        origin=session.origin,
-        response_topic=answers,
-        correlation=properties.get("correlation_data"),
-    )

@@ -96,6 +96,11 @@ class FilterTree(Generic[Who, What]):
         """Whether some filter begins with this level."""
         return name in self._root.children
 
+    def may_match(self, topic: str) -> bool:
+        """False where no filter's first level takes the topic's: the quick answer for most topics that nobody wants."""
+        roots = self._root.children
+        return bool(roots) and (topic.partition("/")[0] in roots or "#" in roots or "+" in roots)
+
     def remove(self, pattern: str, who: Who) -> None:
         """`who` holds the filter no more; empty branches go."""
         way: list[tuple[_Node[dict[Who, What]], str]] = []
