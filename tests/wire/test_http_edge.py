@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import json
 import logging
 import socket
@@ -13,6 +14,8 @@ import pytest
 from msgspec import structs
 
 from skerry_registry.http import run_http
+from skerry_registry.http.call import Call
+from skerry_registry.http.request import Request
 from skerry_registry.http.server import PortTaken
 from skerry_registry.settings import Settings
 from wire.http_server import served
@@ -346,3 +349,23 @@ async def test_idle_connections_by_the_thousand_leave_room(tmp_path: Path):
 
         await asyncio.to_thread(come, 1_500)
         assert (await client.get("/api/2/whoami")).status_code == 200
+
+
+async def test_requests_leave_no_work_to_the_garbage_collector(tmp_path: Path):
+    def left() -> int:
+        return sum(isinstance(known, Call | Request) for known in gc.get_objects())
+
+    async with served(tmp_path) as server, server.client() as client:
+        assert (await client.put("/api/2/things/demo:T1", json={"attributes": {"x": 1}})).status_code == 201
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            for _ in range(10):
+                assert (await client.put("/api/2/things/demo:T1/attributes/x", json=2)).status_code == 204
+                assert (await client.get("/api/2/things/demo:T1")).status_code == 200
+                found = await client.get("/api/2/search/things", params={"filter": "eq(attributes/x,2)"})
+                assert len(found.json()["items"]) == 1
+            assert left() <= before + 1  # the last one may be on its way out
+        finally:
+            gc.enable()

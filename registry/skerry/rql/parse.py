@@ -37,7 +37,8 @@ class RqlInvalid(SkerryError):
     extras = ("position",)
 
 
-_SPACE = re.compile(r"[ \n\r\t\f]*")
+_BLANKS = " \n\r\t\f"
+_BLANK = frozenset(_BLANKS)
 _WORD = re.compile(r"[A-Za-z_]+")
 _FIELD = re.compile(r'(?:[^,)"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?(?![0-9.])")
@@ -173,7 +174,7 @@ class _Reading:
         found = _FIELD.match(self.text, at)
         assert found is not None
         self.at = found.end()
-        name = found[0].rstrip(" \n\r\t\f")
+        name = found[0].rstrip(_BLANKS)
         if "\\" in name:
             name = self.unescaped(name, at)
         name = name.removeprefix("/")
@@ -250,10 +251,11 @@ class _Reading:
 
     def space(self) -> int:
         """Pass over white space; answers where that ends."""
-        found = _SPACE.match(self.text, self.at)
-        assert found is not None
-        self.at = found.end()
-        return self.at
+        text, at = self.text, self.at
+        while text[at : at + 1] in _BLANK:
+            at += 1
+        self.at = at
+        return at
 
     def take(self, sign: str) -> bool:
         """Whether the sign comes next; it is passed over."""

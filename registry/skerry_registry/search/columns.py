@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from skerry.rql.predicate import Field
-    from skerry.signals import Event, Held, Json
+    from skerry.signals import Event, Held, Json, Path
     from skerry_registry.ports import Store
     from skerry_registry.search.slots import Slots
 
@@ -31,6 +31,9 @@ BYTES = 1_500_000_000
 """What all columns together may take."""
 PLACE = 12
 """Bytes that a column takes for each slot."""
+WAYS = 10_000
+"""Paths of changes of which is remembered what columns they concern."""
+_SCALARS = frozenset({float, int, str, bool})
 
 
 class _Node:
@@ -56,6 +59,7 @@ class Columns:
         self._columns: dict[Field, Column] = {}
         self._builds: dict[Field, asyncio.Task[None]] = {}
         self._root = _Node()
+        self._ways: dict[Path, tuple[list[Column], list[_Node]]] = {}
         self._always: list[Column] = []
         self._arrayed: set[Field] = set()
         self._clock = 0
@@ -76,9 +80,9 @@ class Columns:
         wanted = set(fields)
         self._clock += 1
         missing = [field for field in wanted if field not in self._columns]
-        for field in wanted.difference(missing):
-            self._columns[field].used = self._clock
         if missing:
+            for field in wanted.difference(missing):
+                self._columns[field].used = self._clock
             self._make_room(len(missing) * PLACE * self._slots.capacity, wanted)
             task = asyncio.get_running_loop().create_task(self._build(missing), name="columns")
             for field in missing:
@@ -89,6 +93,8 @@ class Columns:
         for column in columns:
             column.pins += 1
             column.used = self._clock
+        if not self._builds:
+            return columns
         try:
             for task in {self._builds[field] for field in wanted if field in self._builds}:
                 await asyncio.shield(task)
@@ -119,28 +125,29 @@ class Columns:
             metadata = self._root.below.get("_metadata")
             if metadata is not None:
                 _put_all(metadata, slot, held)
-        nodes = [self._root]
-        for place, segment in enumerate(path):
-            nodes = self._below(nodes, slot, held, segment, wild=place == 1 and path[0] == "features")
-            if not nodes:
-                return
+        passed, nodes = self._ways.get(path) or self._find_way(path)
+        for column in passed:
+            _put(column, slot, _values(column.field, held))
         for node in nodes:
             if event.action in PATCHES and isinstance(patch, dict):
-                self._put_merged(node, patch, slot, held, len(path))
+                self._put_merged(node, patch, slot, held, len(path), event.revision == held.revision)
             else:
                 _put_all(node, slot, held)
 
-    def _below(self, nodes: list[_Node], slot: int, held: Held, segment: str, *, wild: bool) -> list[_Node]:
-        """Set the columns of nodes on the way to a change; answers the nodes of the next segment."""
-        following: list[_Node] = []
-        for node in nodes:
-            if node.column is not None:
-                _put(node.column, slot, _values(node.column.field, held))
-            if segment in node.below:
-                following.append(node.below[segment])
-            if wild and segment != "*" and "*" in node.below:
-                following.append(node.below["*"])
-        return following
+    def _find_way(self, path: Path) -> tuple[list[Column], list[_Node]]:
+        """The columns above a path, which a change there is part of, and the nodes at it; remembered while the columns stay."""
+        passed: list[Column] = []
+        nodes = [self._root]
+        for place, segment in enumerate(path):
+            passed += [node.column for node in nodes if node.column is not None]
+            segments = [segment]
+            if place == 1 and path[0] == "features" and segment != "*":
+                segments.append("*")
+            nodes = [node.below[one] for node in nodes for one in segments if one in node.below]
+        if len(self._ways) >= WAYS:
+            self._ways.clear()
+        way = self._ways[path] = (passed, nodes)
+        return way
 
     def clear(self, slot: int) -> None:
         """A thing is gone."""
@@ -149,10 +156,12 @@ class Columns:
             if column.fresh is not None:
                 column.fresh.add(slot)
 
-    def _put_merged(self, node: _Node, patch: dict[str, Json], slot: int, held: Held, depth: int) -> None:
-        """Set the columns that a merge patch at this node touches."""
+    def _put_merged(  # noqa: PLR0917 - the hot path
+        self, node: _Node, patch: dict[str, Json], slot: int, held: Held, depth: int, shown: bool
+    ) -> None:
+        """Set the columns that a merge patch at this node touches; `shown`: nothing has changed since that patch."""
         below = node.below
-        if below and self._arrayed and _is_arrayed(node):
+        if below and (self._arrayed and _is_arrayed(node) or "{{" in "".join(patch)):
             _put_all(node, slot, held)
             return
         column = node.column
@@ -160,15 +169,17 @@ class Columns:
             _put(column, slot, _values(column.field, held))
         if not below:
             return
-        for segment, member in patch.items():
-            inner = below.get(segment)
-            if inner is not None:
+        if not patch.keys().isdisjoint(below):
+            for segment, member in patch.items():
+                inner = below.get(segment)
+                if inner is None:
+                    continue
                 if type(member) is dict:
-                    self._put_merged(inner, member, slot, held, depth + 1)
+                    self._put_merged(inner, member, slot, held, depth + 1, shown)
+                elif shown and not inner.below and inner.column is not None and type(member) in _SCALARS:
+                    _put(inner.column, slot, (member,))
                 else:
                     _put_all(inner, slot, held)
-            elif segment.startswith("{{"):
-                _put_all(node, slot, held)
         wild = below.get("*") if depth == 1 else None
         if wild is not None:
             _put_all(wild, slot, held)
@@ -177,6 +188,7 @@ class Columns:
         """A column that is not complete yet."""
         column = self._columns[field] = Column(field, self._slots.capacity, self._arrayed)
         column.used = self._clock
+        self._ways.clear()
         if field[0] in {"_revision", "_modified"}:
             self._always.append(column)
             return
@@ -188,6 +200,7 @@ class Columns:
     def _drop(self, field: Field) -> None:
         """Give a column up."""
         column = self._columns.pop(field)
+        self._ways.clear()
         self._arrayed.discard(field)
         if column in self._always:
             self._always.remove(column)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ID, NAMESPACE = ("thingId",), ("_namespace",)
 TIMES = frozenset({("_created",), ("_modified",)})
+COMPUTED = TIMES | {ID, NAMESPACE}
+"""Fields whose terms are not what their columns' masks are, or that have no columns."""
 NEVER, ALWAYS = Or(()), And(())
 
 
@@ -69,7 +71,7 @@ class Masks:
             return np.unique(np.concatenate(some)) if some else np.empty(0, np.int64)
         if isinstance(predicate, Compare | In) and predicate.field == ID:
             return self._ids(predicate)
-        if isinstance(predicate, Compare) and predicate.operator == "eq" and predicate.field not in TIMES | {NAMESPACE}:
+        if isinstance(predicate, Compare) and predicate.operator == "eq" and predicate.field not in COMPUTED:
             return self._columns[predicate.field].places_of(predicate)
         return None
 
@@ -97,7 +99,7 @@ class Masks:
 
     def _narrow(self, at: At, mask: Mask) -> NDArray[np.int64]:
         """The slots where the mask is set."""
-        found = np.flatnonzero(mask)
+        found = mask.nonzero()[0]
         return found + at.start if isinstance(at, slice) else at[found]
 
     def mask(self, predicate: Predicate, at: At) -> Mask:
@@ -110,16 +112,18 @@ class Masks:
             return whole if whole is not None else self._all(at, isinstance(predicate, And))
         if isinstance(predicate, Not):
             return ~self.mask(predicate.term, at)
-        if predicate.field == ID:
-            return self._id_mask(predicate, at)
-        if predicate.field == NAMESPACE:
-            return self._namespace_mask(predicate, at)
         field = term_field(predicate)
-        if field in TIMES:
-            return self._time_mask(predicate, at)
+        if field in COMPUTED:
+            return self._computed(predicate, at)
         if field[-1] == EMPTY:
             return self._columns[field].mask(Compare("eq", field, True), at)
         return self._columns[field].mask(predicate, at)
+
+    def _computed(self, term: Term, at: At) -> Mask:
+        """A term about a field that is more, or less, than a column."""
+        if term.field == ID:
+            return self._id_mask(term, at)
+        return self._namespace_mask(term, at) if term.field == NAMESPACE else self._time_mask(term, at)
 
     def _all(self, at: At, holds: bool) -> Mask:
         return np.full(len(self._slots.alive[at]), holds, np.bool_)

@@ -70,21 +70,25 @@ class Sorted:
 
     def __init__(self, codes: NDArray[np.int32], numbers: NDArray[np.float64]) -> None:
         self._slots = np.lexsort((numbers, codes))
-        self._codes = codes[self._slots]
-        first, last = np.searchsorted(self._codes, [NUMBER, NUMBER + 1])
+        ordered = codes[self._slots]
+        self._firsts: NDArray[np.int64] = np.searchsorted(ordered, np.arange(int(ordered[-1]) + 2, dtype=np.int32))
+        """By code: where it begins; one more, where the last one ends."""
+        first, last = self._range(NUMBER)
         self._numbers = numbers[self._slots[first:last]]
 
     def find(self, code: int, number: float | None) -> NDArray[np.int64]:
         """The slots with this code and number."""
-        wanted_code = np.int32(code)  # of the array's own type: else all of it would be converted, every time
-        first = int(np.searchsorted(self._codes, wanted_code))
-        if number is None:
-            last = int(np.searchsorted(self._codes, wanted_code, "right"))
-        else:
+        first, last = self._range(code)
+        if number is not None:
             wanted = as_float(number)
-            last = first + int(np.searchsorted(self._numbers, wanted, "right"))
-            first += int(np.searchsorted(self._numbers, wanted))
+            last = first + int(self._numbers.searchsorted(wanted, "right"))
+            first += int(self._numbers.searchsorted(wanted))
         return self._slots[first:last]
+
+    def _range(self, code: int) -> tuple[int, int]:
+        """Where a code begins and ends; nowhere, where no slot has it."""
+        firsts = self._firsts
+        return (firsts.item(code), firsts.item(code + 1)) if 0 <= code < len(firsts) - 1 else (0, 0)
 
 
 def as_float(number: float) -> float:

@@ -305,7 +305,7 @@ class Search:
             found.append(some)
             if len(unsure):
                 found.append(await self._looked_into(unsure, look))
-        return reader, np.concatenate(found) if found else np.empty(0, np.int64)
+        return reader, found[0] if len(found) == 1 else np.concatenate([np.empty(0, np.int64), *found])
 
     async def _views(self, look: _Look) -> tuple[Reader, Views]:
         """The rights of who asks as they are now, and what his question comes to under them."""

@@ -143,14 +143,14 @@ class Reader:
         )
 
     def verdicts(self, uses: tuple[Use, ...]) -> tuple[NDArray[np.int32], list[Verdict]]:
-        """What the shapes say of the uses: the different verdicts, and which of them each shape gives (-1: nothing is seen)."""
+        """What the shapes say of the uses: the different verdicts, and which of them, from 1 on, each shape gives (0: nothing is seen)."""
         known = self._verdicts.get(uses)
         if known is None:
             numbers: dict[Verdict, int] = {}
-            number_of = np.full(len(self._guards.shapes), -1, np.int32)
+            number_of = np.zeros(len(self._guards.shapes), np.int32)
             for shape, permits in self.permits.items():
                 verdict = (self._witness_of[shape], tuple([_verdict(permits, *use) for use in uses]))
-                number_of[shape] = numbers.setdefault(verdict, len(numbers))
+                number_of[shape] = numbers.setdefault(verdict, len(numbers) + 1)
             known = self._verdicts[uses] = (number_of, list(numbers))
             if len(self._verdicts) > USES:
                 self._verdicts.popitem(last=False)
@@ -165,9 +165,9 @@ class Reader:
         number_of, verdicts = self.verdicts(((field, False),))
         if all(verdict == (YES,) for _, verdict in verdicts):
             return None
-        readable = np.array([verdict == (YES,) for _, verdict in verdicts] + [False])
+        readable = np.array([False] + [verdict == (YES,) for _, verdict in verdicts])
         judged = shapes < len(number_of)
-        return readable[np.where(judged, number_of[np.where(judged, shapes, 0)], -1)]
+        return readable[np.where(judged, number_of[np.where(judged, shapes, 0)], 0)]
 
 
 class Readers:
@@ -216,12 +216,12 @@ class Views:
         """`there`: the fields that have columns."""
         self.stamp = guards.stamp
         uses = () if predicate is None else tuple(dict.fromkeys(map(_use, terms_of(predicate))))
-        number_of, verdicts = reader.verdicts(uses)
+        self.number_of, verdicts = reader.verdicts(uses)
         self.predicates: list[Predicate | None] = [NEVER]
         self.partly: set[int] = set()
         for witness, verdict in verdicts:
             asked = predicate
-            if predicate is not None and any(each != YES for each in verdict):
+            if predicate is not None and verdict.count(YES) < len(verdict):
                 asked = _bound(predicate, dict(zip(uses, verdict, strict=True)), upper=True)
             if PARTLY in verdict or witness is None or not there.issuperset(witness):
                 self.partly.add(len(self.predicates))
@@ -229,7 +229,6 @@ class Views:
                 seen = Or(tuple(map(Exists, witness)))
                 asked = seen if asked is None else And((asked, seen))
             self.predicates.append(asked)
-        self.number_of: NDArray[np.int32] = number_of + 1
 
 
 def _use(term: Term) -> Use:
