@@ -2,6 +2,8 @@
 
 Times are integers, microseconds since 1970-01-01T00:00:00Z. Paths are tuples of JSON-pointer segments, unescaped:
 `()` is the whole entity, `("features", "f", "properties", "power")` a property.
+
+Nothing in here ever leads back to itself, so that the garbage collector need not look (`gc=False`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ PATCHES: frozenset[Action] = frozenset({"merged", "migrated"})
 """Actions whose events carry a merge patch."""
 
 
-class Command(Struct, frozen=True, kw_only=True):
+class Command(Struct, frozen=True, kw_only=True, gc=False):
     """What somebody wants done with one entity.
 
     `subjects`: who asks, the first being the default subject. `headers`: lower-case Ditto header names to text, as they
@@ -60,7 +62,7 @@ class By(Struct, frozen=True, array_like=True):
     policy_revision: int = 0
 
 
-class Event(Struct, kw_only=True, omit_defaults=True):
+class Event(Struct, kw_only=True, omit_defaults=True, gc=False):
     """One change of one entity, as the journal keeps it; `number` is its global place there, set once by the append.
 
     `value`: the new value at `path` (created, modified), the merge patch (merged, migrated), nothing (deleted). `late`: telemetry
@@ -84,7 +86,7 @@ class Event(Struct, kw_only=True, omit_defaults=True):
     number: int = 0
 
 
-class Held(Struct, frozen=True, kw_only=True, eq=False):
+class Held(Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """What is known of one entity: its document (None: never made, or deleted), revision and times.
 
     Documents are never changed in place: `apply` copies along the changed path and shares the rest. `observed`: feature
@@ -120,7 +122,7 @@ class Held(Struct, frozen=True, kw_only=True, eq=False):
 _KEPT = tuple(name for name in Held.__struct_fields__ if name not in {"size", "slack"})
 
 
-class Response(Struct, frozen=True, kw_only=True):
+class Response(Struct, frozen=True, kw_only=True, gc=False):
     """The answer to one command. `value` is UNSET for an empty body (204). `etag` includes its quotes."""
 
     status: int
@@ -130,11 +132,15 @@ class Response(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Decision(Struct, frozen=True, kw_only=True):
-    """What a command comes to: the answer, and the event that must be durable before it is given (None: no change)."""
+class Decision(Struct, frozen=True, kw_only=True, gc=False):
+    """What a command comes to: the answer, and the event that must be durable before it is given (None: no change).
+
+    `after`: the state that applying the event makes, where the decision came upon it anyway.
+    """
 
     response: Response
     event: Event | None = None
+    after: Held | None = None
 
 
 Clock: TypeAlias = Callable[[], Micros]

@@ -99,8 +99,8 @@ def _telemetry(held: Held, document: dict[str, Any], command: Command, now: Micr
     event.late = late
     if held.metadata is not None or asked:
         event.metadata = _metadata_after(held, event, asked)
-    _check_size(held, event, limit)
-    return Decision(response=Response(status=204, revision=event.revision), event=event)
+    after = _applied(held, event, limit)
+    return Decision(response=Response(status=204, revision=event.revision), event=event, after=after)
 
 
 def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  # noqa: C901 - the order of checks is the contract
@@ -120,36 +120,36 @@ def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  
     if not path and not merging:
         value = _whole(command.id, value, document["policyId"])
     before = pointer.get(document, path)
-    after = patch.merge(None if before is UNSET else before, value) if merging else value
     if asked:
+        wanted = patch.merge(None if before is UNSET else before, value) if merging else value
         _check_conditions(held, command, before)
     if len(path) > 2 and path[0] == "features" and not merging and pointer.get(document, path[:2]) is UNSET:
         raise FeatureNotFound(thing_id=command.id, feature_id=path[1])
     if asked:
         if "if-equal" in asked:
-            value = _if_equal(held, command, before, after, value)
+            value = _if_equal(held, command, before, wanted, value)
         if merging and conditions.PATCH in asked:
             value = _remaining(held, command, value, now)
-            after = patch.merge(None if before is UNSET else before, value)
     exists = before is not UNSET
     event = _event(held, command, now, "merged" if merging else "modified" if exists else "created", value)
     if held.metadata is not None or asked:
         event.metadata = _metadata_after(held, event, asked)
-    _check_size(held, event, limit)
-    etag = _tag_after(command, event.revision, after)
-    if exists or merging:
-        return Decision(response=Response(status=204, etag=etag, revision=event.revision), event=event)
-    return Decision(response=Response(status=201, value=value, etag=etag, revision=event.revision), event=event)
+    after = _applied(held, event, limit)
+    etag = _tag_after(command, after)
+    status, body = (204, UNSET) if exists or merging else (201, value)
+    response = Response(status=status, value=body, etag=etag, revision=event.revision)
+    return Decision(response=response, event=event, after=after)
 
 
-def _tag_after(command: Command, revision: int, after: Json) -> str | None:
+def _tag_after(command: Command, after: Held) -> str | None:
     """The tag of what is there after a change; a device's plain message is acknowledged without one."""
     path, merging = command.path, command.verb == "merge"
     if command.digest is not None and command.topic is None:
         return None
     if not path or (merging and len(path) == 1 and path[0] in {"definition", "policyId"}):
-        return thing_etag(revision)
-    return None if after is None and merging else value_etag(after)
+        return thing_etag(after.revision)
+    value = pointer.get(after.document, path)
+    return None if value is UNSET else value_etag(value)
 
 
 def _whole(thing_id: str, value: dict[str, Any], policy_id: str) -> dict[str, Any]:
@@ -175,9 +175,9 @@ def _create(held: Held, command: Command, value: dict[str, Any], now: Micros, li
     inline = command.value.get("_metadata") if isinstance(command.value, dict) else None
     if command.headers or inline is not None:
         event.metadata = metadata.inline(inline, command.headers) or _metadata_after(held, event, command.headers)
-    _check_size(held, event, limit)
+    after = _applied(held, event, limit)
     response = Response(status=201, value=document, etag=thing_etag(event.revision), revision=event.revision)
-    return Decision(response=response, event=event)
+    return Decision(response=response, event=event, after=after)
 
 
 def _delete(held: Held, command: Command, now: Micros) -> Decision:
@@ -208,7 +208,7 @@ def _event(held: Held, command: Command, now: Micros, action: Action, value: Jso
         id=command.id,
         action=action,
         revision=held.revision + 1,
-        timestamp=max(now, held.modified + 1),
+        timestamp=now if now > held.modified else held.modified + 1,
         path=command.path,
         value=value,
         headers=travelling,
@@ -271,19 +271,23 @@ def _growth(event: Event) -> int:
     return len(values.encode((event.path, event.value))) + 3 * len(event.path)
 
 
-def _check_size(held: Held, event: Event, limit: int) -> None:
-    """Raise ThingTooLarge; measures the thing only where the bound that is kept of its size does not settle it."""
+def _applied(held: Held, event: Event, limit: int) -> Held:
+    """What is held after an event that leaves a document.
+
+    Raises ThingTooLarge; measures the thing only where the bound that is kept of its size does not settle it.
+    """
     if event.metadata is not UNSET:
         size = len(values.encode(event.metadata))
         if size > limit:
             raise ThingTooLarge(
                 thing_id=event.id, size=size, limit=limit, description="It is the thing's metadata that is too large."
             )
-    if event.action == "deleted" or (held.size and held.size + _growth(event) <= limit):
-        return
-    size = len(values.encode(_after(held, event)))
-    if size > limit:
-        raise ThingTooLarge(thing_id=event.id, size=size, limit=limit)
+    after = apply(held, event)
+    if after.size > limit:
+        size = len(values.encode(after.document)) if after.slack else after.size
+        if size > limit:
+            raise ThingTooLarge(thing_id=event.id, size=size, limit=limit)
+    return after
 
 
 def _after(held: Held, event: Event) -> Json:
@@ -330,7 +334,7 @@ def apply(held: Held, event: Event) -> Held:
         modified=event.timestamp,
         metadata=tree,
         observed=observed,
-        gone=_gone_after(held, event, observed),
+        gone=held.gone if observed is held.observed else _gone_after(held, event, observed),
         earlier=held.earlier if held.document is not None else held.revision > 0,
         size=size,
         slack=slack,

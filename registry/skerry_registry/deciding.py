@@ -238,7 +238,7 @@ class Deciding:
         if made is not None and made.event is not None and decision.event is not None:
             if command.origin:
                 made.event.by = self._by(run, command, guard.head, made.event)
-            self._add(run, guard, made.event)
+            self._add(run, guard, made.event, made.after)
         return self._take(run, entry, command, decision)
 
     def _head(self, kind: Kind, id: str) -> Held:  # noqa: A002
@@ -253,7 +253,7 @@ class Deciding:
             return decision.response
         if (command.origin and not is_telemetry(command)) or (event.action == "deleted" and not event.path):
             event.by = self._by(run, command, entry.head, event)
-        commit = self._add(run, entry, event)
+        commit = self._add(run, entry, event, decision.after)
         if command.digest is not None:
             observed = command.observed
             self._deliveries.begin(command.digest if observed is None else (observed, command.digest), commit)
@@ -272,9 +272,10 @@ class Deciding:
             revision = (entry.head if entry.key in run.changed else entry.held).revision
         return By(command.subjects[0] if command.subjects else "", command.origin, policy_id, revision)
 
-    def _add(self, run: Run, entry: Entry, event: Event) -> Commit:
-        """Put an event on the entry's head and into the run's commit."""
-        after = apply(entry.head, event)
+    def _add(self, run: Run, entry: Entry, event: Event, after: Held | None) -> Commit:
+        """Put an event on the entry's head and into the run's commit; `after`: what is held then, if that is known."""
+        if after is None:
+            after = apply(entry.head, event)
         commit = run.commit
         if commit is None:
             commit = run.commit = self._begin(run)
