@@ -53,6 +53,18 @@ def test_what_is_pinned_or_not_saved_stays():
     }
 
 
+def test_what_was_looked_at_since_others_came_outlives_them():
+    heads = Heads(4)
+    for n in range(4):
+        heads.put(thing(n, 100))
+    for n in range(4, 10):
+        assert heads.find(("thing", "demo:T0")) is not None
+        assert heads.find(("thing", "demo:T0")) is not None
+        heads.put(thing(n, 100))
+
+    assert [n for n in range(10) if heads.find(("thing", f"demo:T{n}"))] == [0, 7, 8, 9]
+
+
 def test_what_changes_rest_upon_outlives_what_is_only_looked_at():
     heads, others = Heads(10), itertools.count(100)
     for n in range(6):

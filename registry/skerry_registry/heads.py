@@ -28,7 +28,7 @@ PLACE = 4_096
 class Entry:
     """One entity: `held` is durable and what everybody may see, `head` includes changes that are being committed."""
 
-    __slots__ = ("commit", "epoch", "head", "held", "key", "lagging", "pins", "places", "stale", "wanted")
+    __slots__ = ("commit", "epoch", "head", "held", "key", "lagging", "looked", "pins", "places", "stale", "wanted")
 
     def __init__(self, held: Held) -> None:
         self.key: Key = (held.kind, held.id)
@@ -36,6 +36,7 @@ class Entry:
         self.head = held
         self.commit: Commit | None = None  # the newest one in flight that changes this entity
         self.epoch = 0  # counts how often the head was thrown away
+        self.looked = 0  # when it was last looked at, in arrivals of others
         self.pins = 0
         self.lagging = False  # its snapshot is older than `held`
         self.stale = False  # another writer is ahead of us
@@ -101,6 +102,7 @@ class Heads:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._taken = 0
+        self._arrivals = 0
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
 
     def __len__(self) -> int:
@@ -111,7 +113,9 @@ class Heads:
         entry = self._entries.get(key)
         if entry is None or entry.stale:
             return None
-        self._entries.move_to_end(key)
+        if entry.looked != self._arrivals:  # the order matters only when another one comes
+            entry.looked = self._arrivals
+            self._entries.move_to_end(key)
         return entry
 
     def want(self, key: Key) -> None:
@@ -129,6 +133,7 @@ class Heads:
                 held = structs.replace(held, document=sharing.share(held.document))
             entry = self._entries[key] = Entry(held)
             self._taken += entry.places
+            self._arrivals += 1
             self._evict(entry)
         elif entry.stale:
             entry.stale = False
