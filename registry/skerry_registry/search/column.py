@@ -89,14 +89,14 @@ class Column:
 
     def set(self, slot: int, values: Sequence[Json]) -> None:
         """Let these values stand in the slot."""
-        before = self.codes[slot]
+        before = self.codes.item(slot)
         code, number = self._code(values) if values else (MISSING, np.nan)
         if code != before:
             self.codes[slot] = code
         if NUMBER in {code, before}:
             self.numbers[slot] = number
         if before >= FIRST:
-            self._release(int(before))
+            self._release(before)
         if self.places.following:
             self.places.changed.add(slot)
 

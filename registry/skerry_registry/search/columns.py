@@ -60,6 +60,7 @@ class Columns:
         self._builds: dict[Field, asyncio.Task[None]] = {}
         self._root = _Node()
         self._ways: dict[Path, tuple[list[Column], list[_Node]]] = {}
+        self._concerned: dict[tuple[Path | str, ...], list[tuple[str, Column]] | None] = {}
         self._always: list[Column] = []
         self._arrayed: set[Field] = set()
         self._clock = 0
@@ -121,6 +122,8 @@ class Columns:
         for column in self._always:
             _put(column, slot, _values(column.field, held))
         path, patch = event.path, event.value
+        if len(path) == 2 and event.revision == held.revision and self._note_message(event, slot):
+            return
         if event.metadata is not UNSET and path:
             metadata = self._root.below.get("_metadata")
             if metadata is not None:
@@ -130,9 +133,46 @@ class Columns:
             _put(column, slot, _values(column.field, held))
         for node in nodes:
             if event.action in PATCHES and isinstance(patch, dict):
-                self._put_merged(node, patch, slot, held, len(path), event.revision == held.revision)
+                self._put_merged(node, patch, slot, held, len(path))
             else:
                 _put_all(node, slot, held)
+
+    def _note_message(self, event: Event, slot: int) -> bool:
+        """Set the columns of what a device's plain message says of a feature, where its own values are all that counts; else False."""
+        patch = event.value
+        if event.action != "merged" or event.metadata is not UNSET or type(patch) is not dict or len(patch) != 1:
+            return False
+        properties = patch.get("properties")
+        if type(properties) is not dict:
+            return False
+        try:
+            concerned = self._concerned[event.path, *properties]
+        except KeyError:
+            concerned = self._find_concerned(event.path, properties)
+        if concerned is None:
+            return False
+        for name, column in concerned:
+            value = properties[name]
+            if type(value) not in _SCALARS:
+                return False
+            _put(column, slot, (value,))
+        return True
+
+    def _find_concerned(self, path: Path, names: Iterable[str]) -> list[tuple[str, Column]] | None:
+        """The columns of some properties of a feature; None where there is more to set than the values of these."""
+        if len(self._concerned) >= WAYS:
+            self._concerned.clear()
+        passed, nodes = self._find_way(path)
+        parents = [node.below["properties"] for node in nodes if "properties" in node.below]
+        found = [(name, node.below[name]) for node in parents for name in names if name in node.below]
+        columns = [
+            (name, node.column) for name, node in found if node.column is not None and node.column.field[1] != "*"
+        ]
+        alone = len(columns) == len(found) and not any(node.below for _, node in found)
+        above = passed or any(node.column is not None for node in (*nodes, *parents))
+        plain = alone and not above and path[0] == "features" and "{{" not in "".join(names)
+        concerned = self._concerned[path, *names] = columns if plain else None
+        return concerned
 
     def _find_way(self, path: Path) -> tuple[list[Column], list[_Node]]:
         """The columns above a path, which a change there is part of, and the nodes at it; remembered while the columns stay."""
@@ -156,12 +196,10 @@ class Columns:
             if column.fresh is not None:
                 column.fresh.add(slot)
 
-    def _put_merged(  # noqa: PLR0917 - the hot path
-        self, node: _Node, patch: dict[str, Json], slot: int, held: Held, depth: int, shown: bool
-    ) -> None:
-        """Set the columns that a merge patch at this node touches; `shown`: nothing has changed since that patch."""
+    def _put_merged(self, node: _Node, patch: dict[str, Json], slot: int, held: Held, depth: int) -> None:
+        """Set the columns that a merge patch at this node touches."""
         below = node.below
-        if below and (self._arrayed and _is_arrayed(node) or "{{" in "".join(patch)):
+        if below and (("{{" in "".join(patch)) or (self._arrayed and _is_arrayed(node))):
             _put_all(node, slot, held)
             return
         column = node.column
@@ -175,9 +213,7 @@ class Columns:
                 if inner is None:
                     continue
                 if type(member) is dict:
-                    self._put_merged(inner, member, slot, held, depth + 1, shown)
-                elif shown and not inner.below and inner.column is not None and type(member) in _SCALARS:
-                    _put(inner.column, slot, (member,))
+                    self._put_merged(inner, member, slot, held, depth + 1)
                 else:
                     _put_all(inner, slot, held)
         wild = below.get("*") if depth == 1 else None
@@ -188,7 +224,7 @@ class Columns:
         """A column that is not complete yet."""
         column = self._columns[field] = Column(field, self._slots.capacity, self._arrayed)
         column.used = self._clock
-        self._ways.clear()
+        self._forget_ways()
         if field[0] in {"_revision", "_modified"}:
             self._always.append(column)
             return
@@ -197,10 +233,15 @@ class Columns:
             node = node.below.setdefault(segment, _Node())
         node.column = column
 
+    def _forget_ways(self) -> None:
+        """There are other columns now."""
+        self._ways.clear()
+        self._concerned.clear()
+
     def _drop(self, field: Field) -> None:
         """Give a column up."""
         column = self._columns.pop(field)
-        self._ways.clear()
+        self._forget_ways()
         self._arrayed.discard(field)
         if column in self._always:
             self._always.remove(column)
