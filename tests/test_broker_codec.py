@@ -241,6 +241,28 @@ def test_a_large_packet_in_tiny_pieces_costs_little() -> None:
     assert found == [Publish("a", bytes(500_000))]
 
 
+@pytest.mark.parametrize("version", [V311, V5])
+def test_topics_are_known_to_all_connections_but_for_long_ones_and_none(version: int) -> None:
+    topics: dict[bytes, str] = {}
+    for _ in range(2):
+        decoder = Decoder(version=version, topics=topics)
+        for topic in ("a/b", "c" * 600):
+            assert decoder.feed(encode(Publish(topic, b"1"), version)) == [Publish(topic, b"1")]
+    assert topics == {b"a/b": "a/b"}
+    Decoder(version=V5, topics=topics).feed(encode(Publish("", b"1", properties={"topic_alias": 1}), V5))
+    assert topics == {b"a/b": "a/b"}
+    nameless = Decoder(version=V311, topics=topics)
+    assert nameless.feed(encode(Publish("", b"1"), V311)) == []
+    assert nameless.violation is not None
+
+
+def test_only_so_many_topics_are_known() -> None:
+    topics: dict[bytes, str] = {}
+    decoder = Decoder(version=V311, topics=topics)
+    decoder.feed(b"".join(encode(Publish(f"t/{number}", b""), V311) for number in range(70_000)))
+    assert len(topics) == 70_000 - 65_536
+
+
 def test_publishes_are_parsed_faster_than_devices_send_them() -> None:
     data = b"".join(
         encode(Publish(f"telemetry/demo/T{i % 100}/scada", bytes(150), 1, mid=i + 1), V5) for i in range(20_000)

@@ -68,6 +68,17 @@ def test_the_subscription_tree_finds_what_the_rule_takes(put: set[str], removed:
     for pattern in removed:
         tree.remove(pattern, pattern)
     assert sorted(who for who, _ in tree.match(topic)) == sorted(f for f in put - removed if matches(f, topic))
+    assert tree.may_match(topic) or not tree.match(topic)
+
+
+def test_a_tree_says_by_the_first_level_that_nobody_wants_a_topic() -> None:
+    tree: FilterTree[str, None] = FilterTree()
+    assert not tree.may_match("telemetry/a")
+    tree.put("device/+/+/desired", "me", None)
+    assert not tree.may_match("telemetry/a")
+    assert tree.may_match("device/a")
+    tree.put("+/a", "me", None)
+    assert tree.may_match("telemetry/a")
 
 
 @given(st.sets(filters))

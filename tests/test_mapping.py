@@ -109,6 +109,36 @@ def test_without_a_time_the_command_has_none_and_the_delivery_is_the_mark() -> N
     assert command({"ts": None, "a": 1}).observed is None
 
 
+@pytest.mark.parametrize(
+    ("payload", "sender", "mark"),
+    [
+        ({"a": 1}, {}, 208578316775244756),
+        ({"a": 1}, {"subjects": ("nginx:ada",), "client": "c1"}, -1723782014598947904),
+        ({"a": 1}, {"subjects": ("nginx:ada", "x:b"), "client": "c1"}, 130024175976764416),
+        (b'{"ts":1,"a":1,"b":[2]}', {}, -8227311439701041173),
+    ],
+)
+def test_marks_are_the_same_after_an_update_of_the_server(payload: object, sender: dict[str, Any], mark: int) -> None:
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    assert command(body, **sender).digest == mark
+
+
+def test_names_are_looked_at_before_how_deep_values_are() -> None:
+    inbound = compile_source(TELEMETRY, 256_000)
+    deep: Any = 1
+    for _ in range(70):
+        deep = [deep]
+    inbound(message({"a": 1, "b": [{"c": 1}]}), NOW)
+    for payload, code in [
+        ({"a": deep, "x/y": 1}, "mapping.key.invalid"),
+        ({"a": deep, "b": 1}, "mapping.json.toodeep"),
+        ({"a": 1, "new": deep}, "mapping.json.toodeep"),
+    ]:
+        with pytest.raises(SkerryError) as caught:
+            inbound(message(payload), NOW)
+        assert caught.value.code == code
+
+
 def test_with_a_time_the_values_are_the_mark_whatever_the_delivery() -> None:
     one = command({"ts": 1, "a": 1, "b": 2})
     assert one.digest == command({"b": 2, "a": 1, "ts": "1970-01-01T00:00:00.001Z"}, mid=99, qos=0).digest

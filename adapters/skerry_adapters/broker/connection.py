@@ -199,11 +199,11 @@ class Connection(asyncio.Protocol):
             for index, packet in enumerate(packets):
                 if type(packet) is Publish:
                     self._published(packet)
-                else:
-                    handler = self._HANDLERS.get(type(packet))
-                    if handler is None or (not self.open and type(packet) is not Connect):
-                        raise ProtocolViolation(Reason.PROTOCOL_ERROR, "a client must not send this packet here")  # noqa: TRY301
-                    handler(self, packet)
+                    continue
+                handler = self._HANDLERS.get(type(packet))
+                if handler is None or (not self.open and type(packet) is not Connect):
+                    raise ProtocolViolation(Reason.PROTOCOL_ERROR, "a client must not send this packet here")  # noqa: TRY301
+                handler(self, packet)
                 if self.closed:
                     return
                 if self._aside is not None:

@@ -145,12 +145,10 @@ class Router:
 
     def wanted(self, topic: str) -> bool:
         """Whether anybody has subscribed to the topic."""
-        return bool(self._who(topic))
+        return self._tree.may_match(topic) and bool(self._who(topic))
 
     def _who(self, topic: str) -> list[tuple[Session | Share, Subscription | None]]:
         """Who has subscribed to it."""
-        if not self._tree.may_match(topic):
-            return []
         found = self._found.get(topic)
         if found is None:
             found = self._tree.match(topic)
