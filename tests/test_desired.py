@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
-from skerry.desired import delta, may_open, open_features
+from skerry.desired import delta, may_desire, may_open, open_features
 from skerry.patch import merge
 from skerry.signals import Event
 
@@ -72,3 +73,17 @@ def test_telemetry_of_a_feature_without_desired_properties_opens_no_difference()
     assert not opens("features", "gone")
     assert opens("features")
     assert opens()
+
+
+def test_only_what_may_bring_desired_properties_is_looked_at_further() -> None:
+    def brings(*path: str, value: Any = UNSET) -> bool:
+        event = Event(kind="thing", id="x:a", action="merged", revision=1, timestamp=0, path=path, value=value)
+        return may_desire(event)
+
+    assert brings(value={"attributes": {}})
+    assert brings("features", value={})
+    assert brings("features", "f", value={"desiredProperties": {"a": 1}})
+    assert brings("features", "f", "desiredProperties", "a", value=1)
+    assert not brings("features", "f", value={"properties": {"desiredProperties": 1}})
+    assert not brings("features", "f", "properties", "desiredProperties", value=1)
+    assert not brings("attributes", "a", value={"b": 1})

@@ -222,6 +222,30 @@ async def test_what_is_retained_follows_also_after_a_restart_and_while_the_broke
             await until(lambda: len(shelf.retained) == 1)
 
 
+async def test_what_a_device_reports_opens_a_difference_whoever_brought_what_is_desired_and_when() -> None:
+    reported = {"properties": {"power": 5}, "desiredProperties": {"power": 5}}
+    async with twins() as registry:
+        desired = Desired(registry)
+        await put(registry, "x:early", value={"features": {"f": reported}})
+        await put(registry, "x:plain", value={"features": {"f": {"properties": {"power": 5}}}})
+        told: list[dict[str, Any]] = []
+        async with following(desired):
+            await put(registry, "x:beacon", value={"features": {"f": {"desiredProperties": {"power": 5}}}})
+            leave = desired.subscribe(DesiredWanted(subjects=ADMIN), told.append)
+            await until(lambda: len(told) == 1)  # from now on it is known what there was
+            await put(registry, "x:late", value={"features": {"f": reported}})
+            await put(registry, "x:grown", value={})
+            await put(registry, "x:grown", "features", "f", value=reported)
+            await put(registry, "x:patched", value={"features": {"g": {}}})
+            await put(registry, "x:patched", value={"features": {"f": reported}}, verb="merge")
+            for name in ("early", "plain", "late", "grown", "patched"):
+                await put(registry, f"x:{name}", "features", "f", value={"properties": {"power": 6}}, verb="merge")
+            await until(lambda: len(told) == 5)
+            leave()
+        things = ["x/beacon", "x/early", "x/grown", "x/late", "x/patched"]
+        assert sorted(envelope["topic"].partition("/things/")[0] for envelope in told) == things
+
+
 async def test_only_one_look_is_taken_where_nothing_is_desired() -> None:
     async with twins() as registry:
         desired = Desired(registry)

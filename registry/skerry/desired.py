@@ -40,6 +40,14 @@ def open_features(document: Mapping[str, Any] | None) -> dict[str, Json]:
     return found
 
 
+def may_desire(event: Event) -> bool:
+    """Whether an event may bring desired properties to where there were none; quick to say no, without a look at the thing."""
+    path = event.path
+    if len(path) == 2:
+        return type(event.value) is not dict or "desiredProperties" in event.value
+    return len(path) < 2 or path[2] == "desiredProperties"
+
+
 def may_open(event: Event, document: Mapping[str, Any] | None) -> bool:
     """Whether an event that led to the document may have opened a difference where there was none; quick to say no."""
     path = event.path
@@ -48,8 +56,10 @@ def may_open(event: Event, document: Mapping[str, Any] | None) -> bool:
     features = None if document is None else document.get("features")
     if not features:
         return False
-    touched = (features.get(path[1]),) if len(path) > 1 else features.values()
-    return any(feature and "desiredProperties" in feature for feature in touched)
+    if len(path) > 1:
+        feature = features.get(path[1])
+        return bool(feature) and "desiredProperties" in feature
+    return any(feature and "desiredProperties" in feature for feature in features.values())
 
 
 def _difference(wanted: Json, found: Json) -> Json | UnsetType:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from skerry import topics
-from skerry.desired import may_open, open_features
+from skerry.desired import may_desire, may_open, open_features
 from skerry.errors import SkerryError
 from skerry.ids import split_id
 from skerry.live import LiveSignal
@@ -92,6 +92,7 @@ class Desired:
         """Listens to the registry's commits from now on."""
         self._registry = registry
         self._open: dict[str, int] = {}
+        self._desiring: set[str] = set()  # all things with desired properties, once `_known`, and some that had them
         self._touched: dict[str, None] = {}
         self._woken = asyncio.Event()
         self._known = asyncio.Event()
@@ -140,10 +141,14 @@ class Desired:
         return _envelope(held, open_features(held.document))
 
     def _note(self, commit: Commit) -> None:
-        known, touched = self._open, self._touched
+        desiring, touched = self._desiring, self._touched
+        looking = not self._known.is_set()
         for event, (_, after, _) in zip(commit.events, commit.changes, strict=True):
             if event.kind == "thing":
-                if event.id in known or may_open(event, after.document):
+                if (event.id in desiring or looking or may_desire(event)) and (
+                    event.id in self._open or may_open(event, after.document)
+                ):
+                    desiring.add(event.id)
                     touched[event.id] = None
             elif self._subscribers:
                 for subscriber in self._subscribers:
@@ -166,6 +171,7 @@ class Desired:
             for thing_id in ids:
                 text = texts.get(thing_id)
                 if text is None or b'"desiredProperties"' in text:
+                    self._desiring.add(thing_id)
                     await self._look(thing_id)
             if len(ids) < PAGE:
                 break
