@@ -5,6 +5,7 @@ import functools
 from itertools import count
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from skerry.rql.predicate import And, Compare, Empty, Exists, In, Not, Or
 from skerry.signals import Command, Held
 from skerry_policies.enforcer import compile_permits
 from skerry_registry.registry import Registry
+from skerry_registry.search.masks import Masks
 from skerry_registry.search.query import After, Sort
 from skerry_registry.search.search import Search
 from skerry_registry.stores.memory import MemoryStore
@@ -275,6 +277,16 @@ async def check(search: Search, store: Any, questions: list[tuple]) -> None:
                     break
             assert found == wanted, (subjects, question)
             assert after is None
+            check_slots(search, predicate)
+
+
+def check_slots(search: Search, predicate: Any) -> None:
+    """One slot at a time and all together, a predicate holds of the same."""
+    if predicate is not None:
+        masks = Masks(search.index.slots, search.index.columns)
+        slots = np.flatnonzero(search.index.slots.alive)
+        said_apiece = [masks.holds(predicate, slot) for slot in slots.tolist()]
+        assert said_apiece == masks.mask(predicate, slots).tolist(), predicate
 
 
 async def live(store: Any, before: list, steps: list) -> None:

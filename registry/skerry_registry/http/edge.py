@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 from urllib.parse import unquote
@@ -222,14 +222,14 @@ class Reply:
         self.status = 0
         self.headers: Sequence[Header] = ()
 
-    async def send(self, message: Any) -> None:
+    def send(self, message: Any) -> Awaitable[None]:
         """Pass one message on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message["headers"], *self.headers]
         elif self.silent:
             message["body"] = b""
-        await self._send(message)
+        return self._send(message)
 
 
 def _facts(request: Request, status: int, seconds: float) -> dict[str, Any]:

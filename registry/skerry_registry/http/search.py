@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl
 
 from msgspec import Raw, Struct, structs
 
@@ -26,7 +25,7 @@ from skerry_registry.http.errors import (
 )
 from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.options import Option, Place, after_of, cursor_of, order, read_option
-from skerry_registry.http.request import Request
+from skerry_registry.http.request import Request, parameters_in
 from skerry_registry.identities.namespaces import Reach
 from skerry_registry.memory import Memory
 from skerry_registry.search.query import After
@@ -89,7 +88,7 @@ class Searching:
         tail = request.path[len(PREFIX) :].removesuffix(b"/")
         given = [*request.given]
         if tail.startswith(b"/count&"):  # Ditto's Explorer writes so where it has only namespaces to ask for
-            given += given_in(tail[len(b"/count&") :])
+            given += parameters_in(tail[len(b"/count&") :])
             tail = b"/count"
         request.route = "search" + tail.decode("latin-1").replace("/", " ") if tail in _ROUTES else "other"
         if tail not in _ROUTES:
@@ -309,14 +308,9 @@ def _answered(answer: Response | SkerryError) -> bytes | None:
     raise answer
 
 
-def given_in(text: bytes) -> Given:
-    """The parameters in a query or a form, in order."""
-    return parse_qsl(text.decode("latin-1"), keep_blank_values=True, encoding="utf-8", errors="replace") if text else []
-
-
 async def _form(request: Request) -> Given:
     """The parameters in a form. Raises MediaTypeUnsupported."""
     given = request.edge.get("content-type", "")
     if given.partition(";")[0].strip().lower() != FORM:
         raise MediaTypeUnsupported(given=given, method="POST", accepted=FORM)
-    return given_in(await request.body_in_time(FORM_MAX))
+    return parameters_in(await request.body_in_time(FORM_MAX))

@@ -14,7 +14,7 @@ from skerry.headers import HeaderInvalid
 TIMEOUT = 10.0
 ACKNOWLEDGED = 60.0
 """Seconds that acknowledgements have where nobody says (Ditto 3.9.6)."""
-ASKING = ("timeout", "response-required", "requested-acks")
+ASKING = frozenset({"timeout", "response-required", "requested-acks"})
 
 
 class AnswerNotWanted(SkerryError):
@@ -42,7 +42,7 @@ def wish_of(ditto: Mapping[str, str], *, query: bool, acknowledged: bool = True)
 
     Not `acknowledged`: what is asked knows no acknowledgements, the labels are checked and that is all.
     """
-    if not any(name in ditto for name in ASKING):
+    if ASKING.isdisjoint(ditto):
         return USUAL
     timeout = headers.timeout(ditto.get("timeout"), TIMEOUT)
     labels = tuple(label for label in headers.requested_acks(ditto.get("requested-acks")) if label != LIVE)

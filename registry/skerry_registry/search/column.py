@@ -200,6 +200,14 @@ class Column:
         self.values[code] = None
         self._free.append(code)
 
+    def at(self, slot: int) -> Sequence[Json]:
+        """What stands in the slot, as far as terms tell values apart."""
+        code = self.codes.item(slot)
+        if code == NUMBER:
+            return (self.numbers.item(slot),)
+        value = _PLAIN[code] if code < FIRST else self.values[code]
+        return (value,) if type(value) is str else value
+
     def mask(self, term: Term, at: At) -> Mask:
         """Where the term holds."""
         codes = self.codes[at]

@@ -12,8 +12,6 @@ from skerry.rql.predicate import And, Compare, Empty, Exists, In, Not, Or
 from skerry_registry.search.columns import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from skerry.rql.predicate import Field, Predicate
@@ -35,20 +33,13 @@ def term_field(term: Term) -> Field:
     return term.field
 
 
-def terms_of(predicate: Predicate) -> Iterable[Term]:
+def terms_of(predicate: Predicate | None) -> list[Term]:
     """The terms that a predicate is made of."""
     if isinstance(predicate, And | Or):
-        for part in predicate.terms:
-            yield from terms_of(part)
-    elif isinstance(predicate, Not):
-        yield from terms_of(predicate.term)
-    else:
-        yield predicate
-
-
-def fields_of(predicate: Predicate) -> set[Field]:
-    """The fields whose columns a predicate needs."""
-    return {field for field in map(term_field, terms_of(predicate)) if field not in {ID, NAMESPACE}}
+        return [term for part in predicate.terms for term in terms_of(part)]
+    if isinstance(predicate, Not):
+        return terms_of(predicate.term)
+    return [] if predicate is None else [predicate]
 
 
 class Masks:
@@ -118,6 +109,24 @@ class Masks:
         if field[-1] == EMPTY:
             return self._columns[field].mask(Compare("eq", field, True), at)
         return self._columns[field].mask(predicate, at)
+
+    def holds(self, predicate: Predicate, slot: int) -> bool:
+        """Whether it holds of one slot: as `mask` says, in less time than arrays take."""
+        if isinstance(predicate, And):
+            return all(self.holds(term, slot) for term in predicate.terms)
+        if isinstance(predicate, Or):
+            return any(self.holds(term, slot) for term in predicate.terms)
+        if isinstance(predicate, Not):
+            return not self.holds(predicate.term, slot)
+        field = term_field(predicate)
+        if field in TIMES or field[-1] == EMPTY:
+            return bool(self.mask(predicate, np.array([slot]))[0])
+        if field == ID:
+            return _holds(predicate, self._slots.ids[slot])
+        if field == NAMESPACE:
+            return _holds(predicate, self._slots.namespaces[self._slots.namespace.item(slot)])
+        values = self._columns[field].at(slot)
+        return evaluate.matches(predicate, lambda _: values)
 
     def _computed(self, term: Term, at: At) -> Mask:
         """A term about a field that is more, or less, than a column."""

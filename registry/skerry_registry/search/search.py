@@ -16,7 +16,7 @@ from skerry_registry.ports import StoreUnavailable
 from skerry_registry.runs import Lacking
 from skerry_registry.search import aggregate, order
 from skerry_registry.search.index import Index, turn
-from skerry_registry.search.masks import ID, NAMESPACE, Masks, fields_of, terms_of
+from skerry_registry.search.masks import ID, NAMESPACE, Masks, term_field, terms_of
 from skerry_registry.search.places import Sorted
 from skerry_registry.search.query import After, Group, IndexUnavailable, Metric, Page, QueryTimeExceeded, Sort
 from skerry_registry.search.visibility import Readers, Views, seen_of
@@ -45,6 +45,8 @@ PIECE = 32_768
 """Slots that are looked at in one go."""
 FEW = 8
 """Among how many slots one must be in question for those in question to be looked at one by one."""
+APIECE = 4
+"""So many slots in question, or fewer, are judged one by one, which takes no arrays."""
 DOCUMENTS = 200
 """Things that are looked into one by one between others' turns."""
 
@@ -55,11 +57,12 @@ Slots: TypeAlias = "NDArray[np.int64]"
 class _Look:
     """A search under way: who asks what, when it must be over, and the columns that it holds, of these fields."""
 
-    __slots__ = ("columns", "fields", "predicate", "subjects", "until")
+    __slots__ = ("columns", "fields", "predicate", "subjects", "terms", "until")
 
     def __init__(self, subjects: tuple[str, ...], predicate: Predicate | None, until: float) -> None:
         self.subjects = subjects
         self.predicate = predicate
+        self.terms = terms_of(predicate)
         self.until = until
         self.fields: frozenset[Field] = frozenset()
         self.columns: list[Column] = []
@@ -238,7 +241,7 @@ class Search:
         await self._loaded(look.until)
         self.index.slots.enter()
         try:
-            fields = {*(() if predicate is None else fields_of(predicate)), *others} - {ID, NAMESPACE}
+            fields = {*map(term_field, look.terms), *others} - {ID, NAMESPACE}
             reader = self._readers.current(subjects)
             if reader is None:
                 reader = await self._within(look.until, self._readers.reader(subjects))
@@ -246,8 +249,7 @@ class Search:
             look.fields = frozenset(fields)
             if fields:
                 look.columns = await self._within(look.until, self.index.columns.pin(fields))
-            if predicate is not None:
-                await self._prepare(predicate, look.until)
+            await self._prepare(look)
         except BaseException:
             self._end(look)
             raise
@@ -268,16 +270,16 @@ class Search:
         except TimeoutError:
             raise QueryTimeExceeded(seconds=self._seconds) from None
 
-    async def _prepare(self, predicate: Predicate, until: float) -> None:
+    async def _prepare(self, look: _Look) -> None:
         """Judge the distinct values of the predicate's columns, a few at a time."""
         columns = self.index.columns
         since = time.perf_counter()
-        for term in terms_of(predicate):
+        for term in look.terms:
             if term.field in {ID, NAMESPACE} or type(term) is Empty:
                 continue
             column = columns[term.field]
             while column.prepare(term, 2_000):
-                since = await self._turn(since, until)
+                since = await self._turn(since, look.until)
 
     async def _turn(self, since: float, until: float) -> float:
         if time.perf_counter() > until:
@@ -297,11 +299,14 @@ class Search:
         for start in range(0, total, PIECE):
             if start:
                 since = await self._turn(since, look.until)
-            while not reader.is_current or views.stamp != index.guards.stamp:
-                reader, views = await self._views(look)
+                while not reader.is_current or views.stamp != index.guards.stamp:
+                    reader, views = await self._views(look)
             end = min(start + PIECE, total)
             at = slice(start, end) if candidates is None else candidates[start:end]
-            some, unsure = self._piece(at, views, namespaces)
+            if isinstance(at, np.ndarray) and len(at) <= APIECE:
+                some, unsure = self._one_by_one(at, views, namespaces)
+            else:
+                some, unsure = self._piece(at, views, namespaces)
             found.append(some)
             if len(unsure):
                 found.append(await self._looked_into(unsure, look))
@@ -310,7 +315,7 @@ class Search:
     async def _views(self, look: _Look) -> tuple[Reader, Views]:
         """The rights of who asks as they are now, and what his question comes to under them."""
         reader = self._readers.current(look.subjects) or await self._readers.reader(look.subjects)
-        return reader, Views(reader, self.index.guards, look.predicate, look.fields)
+        return reader, Views(reader, self.index.guards, look.predicate, look.terms, look.fields)
 
     def _piece(
         self, at: slice | Slots, views: Views, namespaces: Sequence[str] | None
@@ -339,6 +344,26 @@ class Search:
             else:
                 sure.append(found)
         return np.sort(np.concatenate([np.empty(0, np.int64), *sure])), unsure
+
+    def _one_by_one(
+        self, at: Slots, views: Views, namespaces: Sequence[str] | None
+    ) -> tuple[Slots, list[tuple[int, str]]]:
+        """As `_piece`, slot by slot."""
+        slots, guard, shape = self.index.slots, self.index.guard, self.index.guards.shape
+        sure: list[int] = []
+        unsure: list[tuple[int, str]] = []
+        for slot in at.tolist():
+            number = views.number_of.item(shape.item(guard.item(slot)))
+            predicate = views.predicates[number]
+            if not slots.alive.item(slot) or (predicate is not None and not self._masks.holds(predicate, slot)):
+                continue
+            if namespaces is not None and slots.namespaces[slots.namespace.item(slot)] not in namespaces:
+                continue
+            if number in views.partly:
+                unsure.append((slot, slots.ids[slot]))
+            else:
+                sure.append(slot)
+        return np.array(sure, np.int64), unsure
 
     async def _looked_into(self, unsure: list[tuple[int, str]], look: _Look) -> Slots:
         """The slots of things of which the caller sees something, and for which the predicate holds as far as he sees them."""
@@ -376,6 +401,8 @@ class Search:
         """Put in order, and cut out."""
         index = self.index
         slots = slots[index.slots.alive[slots]]
+        if len(slots) < 2 and size and after is None:
+            return Page([index.slots.ids[slot] for slot in slots[skip:].tolist()])
         ranks = index.slots.rank[slots]
         keys: list[order.Key] = []
         places: list[tuple[int, float]] = []

@@ -13,7 +13,7 @@ from skerry.rql.evaluate import at, counted, lookup_in
 from skerry.rql.predicate import And, Empty, Exists, Not, Or
 from skerry_policies.enforcer import Permits, rules_of
 from skerry_registry.search.index import turn
-from skerry_registry.search.masks import ALWAYS, NEVER, terms_of
+from skerry_registry.search.masks import ALWAYS, NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -212,10 +212,17 @@ class Views:
     `partly`: the numbers under which that only tells which things may count: their documents tell which do.
     """
 
-    def __init__(self, reader: Reader, guards: Guards, predicate: Predicate | None, there: frozenset[Field]) -> None:
-        """`there`: the fields that have columns."""
+    def __init__(
+        self,
+        reader: Reader,
+        guards: Guards,
+        predicate: Predicate | None,
+        terms: Sequence[Term],
+        there: frozenset[Field],
+    ) -> None:
+        """`terms`: those of the predicate; `there`: the fields that have columns."""
         self.stamp = guards.stamp
-        uses = () if predicate is None else tuple(dict.fromkeys(map(_use, terms_of(predicate))))
+        uses = tuple(dict.fromkeys(map(_use, terms)))
         self.number_of, verdicts = reader.verdicts(uses)
         self.predicates: list[Predicate | None] = [NEVER]
         self.partly: set[int] = set()
