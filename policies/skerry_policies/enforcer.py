@@ -59,7 +59,7 @@ _NOWHERE = _Node()
 class Permits:
     """The compiled rights of one caller under one policy."""
 
-    __slots__ = ("_roots", "_whole", "sees_all", "size")
+    __slots__ = ("_roots", "_whole", "sees_all", "size", "writes_all")
 
     def __init__(self, rules: Sequence[tuple[str, Path, str, bool]]) -> None:
         """`rules`: (resource type, path, permission, granted), in any order."""
@@ -78,6 +78,7 @@ class Permits:
         self._roots = roots
         self._whole = frozenset(key for key, root in roots.items() if root.effect and not root.revokes_below)
         self.sees_all = ("thing", "READ") in self._whole
+        self.writes_all = ("thing", "WRITE") in self._whole
 
     def _find(self, resource: str, path: Path, permission: str) -> tuple[bool, _Node]:
         """Whether the permission holds at the path, and what is said below it."""

@@ -119,7 +119,9 @@ def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  
         raise ThingConflict(thing_id=command.id)
     if not path and not merging:
         value = _whole(command.id, value, document["policyId"])
-    before = pointer.get(document, path)
+    before: Json | UnsetType = UNSET
+    if asked or not merging:
+        before = pointer.get(document, path)
     if asked:
         wanted = patch.merge(None if before is UNSET else before, value) if merging else value
         _check_conditions(held, command, before)
@@ -130,13 +132,13 @@ def _write(held: Held, command: Command, now: Micros, limit: int) -> Decision:  
             value = _if_equal(held, command, before, wanted, value)
         if merging and conditions.PATCH in asked:
             value = _remaining(held, command, value, now)
-    exists = before is not UNSET
+    exists = merging or before is not UNSET
     event = _event(held, command, now, "merged" if merging else "modified" if exists else "created", value)
     if held.metadata is not None or asked:
         event.metadata = _metadata_after(held, event, asked)
     after = _applied(held, event, limit)
     etag = _tag_after(command, after)
-    status, body = (204, UNSET) if exists or merging else (201, value)
+    status, body = (204, UNSET) if exists else (201, value)
     response = Response(status=status, value=body, etag=etag, revision=event.revision)
     return Decision(response=response, event=event, after=after)
 
