@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from skerry import parts, things
+from skerry import parts, patch, pointer, things
 from skerry.errors import SkerryError
 from skerry.signals import Command, Held
 
@@ -550,6 +550,13 @@ def test_replaying_the_events_gives_the_state_that_reads_show(first, commands):
         before = copy.deepcopy(event)
         after = things.apply(held, event)
         assert (held, event) == (untouched, before)
+        assert decision.after in (None, after)
+        assert event.action == "deleted" or (decision.after.size, decision.after.slack) == (after.size, after.slack)
+        if event.action == "merged" and event.value is not UNSET:
+            found = pointer.get(held.document, event.path)
+            merged = patch.merge(None if found is UNSET else found, event.value)
+            left = pointer.get(after.document, event.path)
+            assert (None if left is UNSET else left) == merged
         held = after
         events.append(msgspec.msgpack.encode(event))
         documents.append(held.document)

@@ -120,14 +120,20 @@ def put(document: Json, path: Path, value: Json) -> Json:
     """The document with the value at the path; objects on the way are copied or, where missing, made."""
     if not path:
         return value
+    root, inner = opened(document, path)
+    inner[path[-1]] = value
+    return root
+
+
+def opened(document: Json, path: Path) -> tuple[dict[str, Json], dict[str, Json]]:
+    """A copy of the document, and within it the object that what is at the (non-empty) path is to be put into, a copy too."""
     root: dict[str, Json] = document.copy() if type(document) is dict else {}
     inner = root
     for segment in path[:-1]:
         below = inner.get(segment)
         inner[segment] = below = below.copy() if type(below) is dict else {}
         inner = below
-    inner[path[-1]] = value
-    return root
+    return root, inner
 
 
 def remove(document: Json, path: Path) -> Json:

@@ -298,9 +298,13 @@ def _after(held: Held, event: Event) -> Json:
     if event.action in PATCHES:
         if value is UNSET:
             return document
-        before = pointer.get(document, path)
-        merged = patch.merge(None if before is UNSET else before, value)
-        return pointer.remove(document, path) if merged is None and path else pointer.put(document, path, merged)
+        if not path:
+            return patch.merge(document, value)
+        if value is None:
+            return pointer.remove(document, path)
+        root, inner = pointer.opened(document, path)
+        inner[path[-1]] = patch.merge(inner.get(path[-1]), value)
+        return root
     if event.action == "deleted":
         return pointer.remove(document, path) if path else None
     return pointer.put(document, path, value)

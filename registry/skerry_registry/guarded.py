@@ -56,10 +56,12 @@ def _unequalled(command: Command, *, hidden: bool) -> Command:
 def shown(permits: Permits | None, held: Held) -> Held | None:
     """The thing with everything taken out that the caller may not read; None when nothing is left."""
     document = held.document
-    if document is None or permits is None or not permits.may_partly("thing", (), "READ"):
+    if document is None or permits is None:
         return None
     if permits.sees_all:
         return held
+    if not permits.may_partly("thing", (), "READ"):
+        return None
     visible = permits.view((), document)
     left = dict(visible) if visible is not UNSET else {}
     left["thingId"] = document["thingId"]
