@@ -25,7 +25,7 @@ FIRST_WAIT = 0.05
 LONGEST_WAIT = 2.0
 MOST_TRIES = 5
 SAY_EVERY = 10_000_000
-KNOWN_TOPICS = 50_000
+KNOWN_TOPICS = 150_000
 SHORT_TOPIC = 512
 """Characters of topics that are worth remembering."""
 NOT_MODIFIED = 304
@@ -111,8 +111,12 @@ class Inlet:
             if names.count(name) > 1:
                 raise ValueError(f"source '{name}' is there {names.count(name)} times; give each its own name")
         self.counters = Counters()
-        self._sources = [(source, matcher(source.filters), compile_source(source, limit)) for source in sources]
-        self._by_name = {source.name: (inbound, source.payload == "telemetry") for source, _, inbound in self._sources}
+        routes = [(source.name, compile_source(source, limit)) for source in sources]
+        self._sources = [(matcher(source.filters), route) for source, route in zip(sources, routes, strict=True)]
+        self._by_name = {
+            source.name: (inbound, source.payload == "telemetry")
+            for source, (_, inbound) in zip(sources, routes, strict=True)
+        }
         self._count = count
         self._explain = explain
         self._talk: Talk | None = None
@@ -256,10 +260,7 @@ class Inlet:
     def _route(self, topic: str) -> tuple[str, Inbounder]:
         route = self._routes.get(topic)
         if route is None:
-            found = next(
-                ((source.name, inbound) for source, fits, inbound in self._sources if fits.fullmatch(topic)), None
-            )
-            route = found or ("", _no_source)
+            route = next((route for fits, route in self._sources if fits.fullmatch(topic)), _NOWHERE)
             if len(topic) <= SHORT_TOPIC:
                 if len(self._routes) >= KNOWN_TOPICS:
                     self._routes.clear()
@@ -360,3 +361,6 @@ def _as_wished(command: Command, answer: SkerryError) -> bool:
 
 def _no_source(message: Inbound, _now: int) -> Command:
     raise NoSource(topic=message.topic)
+
+
+_NOWHERE: tuple[str, Inbounder] = ("", _no_source)

@@ -29,7 +29,8 @@ Inbounder: TypeAlias = Callable[[Inbound, Micros], "Command | Aside"]
 
 DEEPEST = 64
 _CHANGES = frozenset({"create", "modify", "merge", "delete", "migrate"})
-_KNOWN = 50_000
+_KNOWN_TOPICS = 150_000
+_KNOWN_KEYS = 50_000
 _SHORT_TOPIC = 512
 _DESIRED = re.compile(r"ditto/([^/]+)/([^/]+)/desired")
 _UNITS = {"auto": 1_000, "ms": 1_000, "s": 1_000_000, "us": 1}
@@ -300,7 +301,7 @@ class _Telemetry:
         check_feature_id(feature)
         target = thing, ("features", feature)
         if self.by_topic and len(topic) <= _SHORT_TOPIC:
-            if len(self.targets) >= _KNOWN:
+            if len(self.targets) >= _KNOWN_TOPICS:
                 self.targets.clear()
             self.targets[topic] = target
         return target
@@ -338,7 +339,7 @@ class _Telemetry:
                 check_key(key)
             except JsonKeyInvalid:
                 raise KeyInvalid(key=key[:KEY_LIMIT], limit=KEY_LIMIT) from None
-        if len(self.keys) + len(new) > _KNOWN:
+        if len(self.keys) + len(new) > _KNOWN_KEYS:
             self.keys.clear()
         self.keys.update(new)
         _check_depth(values, DEEPEST + 1)

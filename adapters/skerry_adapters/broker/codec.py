@@ -39,7 +39,7 @@ from skerry_adapters.broker.properties import (
 from skerry_adapters.broker.topics import SHORT_TOPIC, check_topic
 
 DEFAULT_LIMIT = 1_048_576
-_REMEMBERED_TOPICS = 65_536
+_REMEMBERED_TOPICS = 131_072
 _CONNECT_HEAD = 0x10
 _ACKS: dict[int, type[Puback | Pubrec | Pubrel | Pubcomp]] = {
     p.PUBACK: Puback,

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from skerry_adapters.broker import storage as db
-from skerry_adapters.broker.admission import TOPIC_ALIASES, admit
-from skerry_adapters.broker.arrivals import Arrival, acknowledgements
+from skerry_adapters.broker.admission import admit
+from skerry_adapters.broker.arrivals import LONGEST_RUN, Arrival, acknowledgements, resolved
 from skerry_adapters.broker.codec import Decoder, encode
 from skerry_adapters.broker.packets import (
     OLD_REFUSALS,
+    SUCCESS,
     V5,
     V311,
     Connack,
@@ -195,11 +196,13 @@ class Connection(asyncio.Protocol):
 
     def _handle(self, packets: list[Packet]) -> None:
         """Deal with packets in order, then with what was wrong after them."""
+        run: Arrival | None = None
         try:
             for index, packet in enumerate(packets):
                 if type(packet) is Publish:
-                    self._published(packet)
+                    run = self._published(packet, run)
                     continue
+                run = None
                 handler = self._HANDLERS.get(type(packet))
                 if handler is None or (not self.open and type(packet) is not Connect):
                     raise ProtocolViolation(Reason.PROTOCOL_ERROR, "a client must not send this packet here")  # noqa: TRY301
@@ -238,61 +241,58 @@ class Connection(asyncio.Protocol):
         """The client id, once it is known."""
         return None if self.session is None else self.session.client_id
 
-    def _published(self, packet: Publish) -> None:
-        """A PUBLISH: checked here, taken with its batch, acknowledged after that."""
+    def _published(self, packet: Publish, run: Arrival | None) -> Arrival | None:
+        """A PUBLISH: checked here, taken with its batch, acknowledged after that. `run`: plain ones just before it.
+
+        Answers the run that plain ones just after it may join.
+        """
         session = self.session
         if session is None or not self.open:
             raise ProtocolViolation(Reason.PROTOCOL_ERROR, "PUBLISH came before the login")
-        topic, qos, properties, broker = packet.topic, packet.qos, packet.properties, self.broker
+        broker, verdicts, received = self.broker, session.verdicts, session.received
+        properties = packet.properties
         if properties is not None:
-            topic = self._aliased(topic, properties)
-        reason = session.verdicts.publish.get(topic)
+            packet = resolved(packet, self._aliases)
+        topic, qos = packet.topic, packet.qos
+        reason = verdicts.publish.get(topic)
         if reason is None:
-            reason = broker.rights.publish(session.verdicts, topic)
+            reason = broker.rights.publish(verdicts, topic)
         if properties is not None:
-            answers = properties.get("response_topic")
-            if answers is not None and broker.rights.subscribe(session.verdicts, answers) is None:
-                reason = None
-        fresh = True
-        if qos:
-            if qos == 2:
-                fresh = packet.mid not in session.received
-                if reason is None or reason is Reason.SUCCESS or self.version != V5:
-                    session.received.add(packet.mid)
-            else:
-                self._expected += 1
-            if self.version == V5 and self._expected + len(session.received) > broker.limits.unacknowledged:
-                raise ProtocolViolation(
-                    Reason.RECEIVE_MAXIMUM_EXCEEDED, "more messages are unacknowledged than the receive maximum allows"
-                )
+            reason = self._answerable(properties, reason)
+        fresh = qos != 2 or packet.mid not in received
+        if qos == 1:
+            self._expected += 1
+        elif qos and (reason is None or reason is SUCCESS or self.version != V5):
+            received.add(packet.mid)
+        if qos and self.version == V5 and self._expected + len(received) > broker.limits.unacknowledged:
+            raise ProtocolViolation(
+                Reason.RECEIVE_MAXIMUM_EXCEEDED, "more messages are unacknowledged than the receive maximum allows"
+            )
         self.unacknowledged += 1
+        plain = properties is None and qos != 2 and reason is SUCCESS
         size = weight(topic, packet.payload, properties)
-        broker.arrived(Arrival(self, session, packet, topic, size, reason, fresh))
+        if plain and run is not None and len(run.packets) < LONGEST_RUN:
+            broker.joined(run, packet, size)
+            return run
+        arrival = Arrival(self, session, [packet], size, reason, fresh)
+        broker.arrived(arrival)
+        return arrival if plain else None
 
-    def answered(self, arrivals: list[Arrival]) -> None:
-        """Their batch is committed: acknowledge."""
+    def _answerable(self, properties: Properties, reason: Reason | None) -> Reason | None:
+        """The verdict; unknown while the one on the topic for the answer is."""
+        topic = properties.get("response_topic")
+        known = topic is None or self.broker.rights.subscribe(self._session.verdicts, topic) is not None
+        return reason if known else None
+
+    def answered(self, arrival: Arrival) -> None:
+        """Its batch is committed: acknowledge."""
         if self.closed:
             return
-        self.unacknowledged -= len(arrivals)
-        self._expected -= sum([arrival.packet.qos == 1 for arrival in arrivals])
-        acks = acknowledgements(arrivals, self.version)
+        self.unacknowledged -= len(arrival.packets)
+        self._expected -= arrival.qualities().count(1)
+        acks = acknowledgements(arrival, self.version)
         if acks:
             self.write(acks)
-
-    def _aliased(self, topic: str, properties: Properties) -> str:
-        """The topic that a topic alias stands for, or makes it stand for one."""
-        alias = properties.get("topic_alias")
-        if alias is None:
-            return topic
-        if alias > TOPIC_ALIASES:
-            raise ProtocolViolation(Reason.TOPIC_ALIAS_INVALID, f"a topic alias is larger than {TOPIC_ALIASES}")
-        if topic:
-            self._aliases[alias] = topic
-            return topic
-        known = self._aliases.get(alias)
-        if known is None:
-            raise ProtocolViolation(Reason.PROTOCOL_ERROR, "a topic alias stands for no topic yet")
-        return known
 
     def _connect(self, packet: Connect) -> None:
         """CONNECT: log in aside; what follows waits."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
@@ -15,15 +14,15 @@ from msgspec import Struct
 from skerry.errors import SkerryError
 from skerry.signals import Clock
 from skerry_adapters.broker import storage as db
-from skerry_adapters.broker.arrivals import Arrival, inbound, response_topic
+from skerry_adapters.broker.arrivals import Arrival, inbound
 from skerry_adapters.broker.connection import Connection
-from skerry_adapters.broker.packets import V5, Publish, Reason, Will, weight
+from skerry_adapters.broker.packets import SUCCESS, V5, Publish, Reason, Will, weight
 from skerry_adapters.broker.rights import Login, Open, Refusal, Rights
 from skerry_adapters.broker.router import Router, admit
 from skerry_adapters.broker.sessions import Delivery, Limits, Session
 from skerry_adapters.broker.storage import Storage
 from skerry_adapters.broker.topics import check_topic
-from skerry_adapters.inbound import Take
+from skerry_adapters.inbound import Inbound, Take
 
 log = logging.getLogger(__name__)
 
@@ -261,7 +260,7 @@ class Broker:
         log.warning("mqtt publish refused" if action == "publish" else "mqtt subscription refused", extra=facts)
 
     def arrived(self, arrival: Arrival) -> None:
-        """A PUBLISH for the next batch."""
+        """Packets for the next batch."""
         if arrival.reason is None:
             self._unsure += 1
         self._arrivals.append(arrival)
@@ -270,11 +269,17 @@ class Broker:
             self._scheduled = True
             self.loop.call_soon(self._hand_over)
 
+    def joined(self, run: Arrival, packet: Publish, size: int) -> None:
+        """One more plain packet for a run that arrived in this turn of the loop."""
+        run.packets.append(packet)
+        run.weight += size
+        self.waiting_bytes += size
+
     def _hand_over(self) -> None:
         """Give what this turn has brought to `take`, unless enough calls are under way."""
         self._scheduled = False
         while self._arrivals and len(self._taking) < self._pipeline and not (self._stopping or self._asking):
-            batch, self._arrivals = self._arrivals[:_BATCH], self._arrivals[_BATCH:]
+            batch = self._next_batch()
             if self._unsure and any(arrival.reason is None for arrival in batch):
                 self._asking = True
                 self.spawn(self._judge(batch))
@@ -283,18 +288,30 @@ class Broker:
             self._taking.append(task)
             task.add_done_callback(self._dealt)
 
+    def _next_batch(self) -> list[Arrival]:
+        """The oldest arrivals."""
+        count = 0
+        for place, arrival in enumerate(self._arrivals, 1):
+            count += len(arrival.packets)
+            if count >= _BATCH:
+                batch, self._arrivals = self._arrivals[:place], self._arrivals[place:]
+                return batch
+        batch, self._arrivals = self._arrivals, []
+        return batch
+
     async def _judge(self, batch: list[Arrival]) -> None:
         """Look up the rights that are not in memory; the batch is then handed over before all that came after it."""
         unsure = [arrival for arrival in batch if arrival.reason is None]
-        answers = [topic for arrival in unsure if (topic := response_topic(arrival.packet)) is not None]
-        await self.rights.learn([*(arrival.topic for arrival in unsure), *answers])
+        topics = [packet.topic for arrival in unsure for packet in arrival.packets]
+        answers = [topic for arrival in unsure if (topic := arrival.properties.get("response_topic")) is not None]
+        await self.rights.learn([*topics, *answers])
         for arrival in unsure:
             self._unsure -= 1
-            connection, session, packet = arrival.connection, arrival.session, arrival.packet
+            connection, session, (packet,) = arrival.connection, arrival.session, arrival.packets
             # What nobody can say now the registry does: it decides on every command with the same rights.
-            arrival.reason = self.rights.publish(session.verdicts, arrival.topic) or Reason.SUCCESS
+            arrival.reason = self.rights.publish(session.verdicts, packet.topic) or SUCCESS
             if (
-                arrival.reason is not Reason.SUCCESS
+                arrival.reason is not SUCCESS
                 and packet.qos == 2
                 and connection is not None
                 and connection.version == V5
@@ -312,7 +329,10 @@ class Broker:
     async def _deal(self, batch: list[Arrival], before: asyncio.Task[None] | None) -> None:
         """Take a batch; then, after the batch before it, route and acknowledge it."""
         rights = self.rights
-        messages = [inbound(rights, one) for one in batch if one.reason is Reason.SUCCESS and one.fresh]
+        messages: list[Inbound] = []
+        for arrival in batch:
+            if arrival.reason is SUCCESS and arrival.fresh:
+                messages += inbound(rights, arrival)
         try:
             if messages:
                 await self._take(messages)
@@ -337,23 +357,25 @@ class Broker:
         stored = False
         router = self.router
         for arrival in batch:
-            packet, topic = arrival.packet, arrival.topic
-            if packet.qos == 2 and self._remembered(arrival):
+            if arrival.packets[0].qos == 2 and self._remembered(arrival):
                 stored = True
-            if arrival.reason is not Reason.SUCCESS:
+            if arrival.reason is not SUCCESS:
                 self._refused += 1
-                self.refuse(arrival.session, "publish", topic)
-            elif arrival.fresh and (packet.retain or router.wanted(topic)):
-                message = router.message(
-                    topic, packet.payload, packet.qos, packet.retain, packet.properties, arrival.session
-                )
-                stored = stored or packet.retain
-                planned += router.plan(message)
+                self.refuse(arrival.session, "publish", arrival.packets[0].topic)
+                continue
+            for packet in arrival.packets if arrival.fresh else ():
+                topic, retain = packet.topic, packet.retain
+                if retain or router.wanted(topic):
+                    message = router.message(
+                        topic, packet.payload, packet.qos, retain, packet.properties, arrival.session
+                    )
+                    stored = stored or retain
+                    planned += router.plan(message)
         return planned, stored or _stored(planned)
 
     def _remembered(self, arrival: Arrival) -> bool:
         """Store the packet id of a QoS 2 message where the session outlives its connection."""
-        session, mid = arrival.session, arrival.packet.mid
+        session, mid = arrival.session, arrival.packets[0].mid
         if arrival.connection is None or not session.persistent or mid not in session.received:
             return False
         self.storage.write(db.PUT_RECEIVED, session.number, mid)
@@ -365,20 +387,18 @@ class Broker:
         admit(planned)
 
     def _acknowledge(self, batch: list[Arrival]) -> None:
-        """PUBACK and PUBREC, for each connection in order."""
-        self._received += len(batch)
-        answered: defaultdict[Connection | None, list[Arrival]] = defaultdict(list)
+        """PUBACK and PUBREC, in order."""
         for arrival in batch:
-            answered[arrival.connection].append(arrival)
-        for connection, arrivals in answered.items():
-            if connection is not None:
-                connection.answered(arrivals)
+            self._received += len(arrival.packets)
+            if arrival.connection is not None:
+                arrival.connection.answered(arrival)
 
     def _abandon(self, batch: list[Arrival]) -> None:
         """`take` broke: end the connections unacknowledged, so that the clients send again."""
         for arrival in batch:
-            if arrival.packet.qos == 2 and arrival.fresh:
-                arrival.session.received.discard(arrival.packet.mid)
+            packet = arrival.packets[0]
+            if packet.qos == 2 and arrival.fresh:
+                arrival.session.received.discard(packet.mid)
             if arrival.connection is not None:
                 arrival.connection.close(Reason.UNSPECIFIED, "the server failed to store a message")
 
@@ -396,7 +416,7 @@ class Broker:
             return
         reason = self.rights.publish(session.verdicts, will.topic)
         size = weight(will.topic, will.payload, packet.properties)
-        self.arrived(Arrival(None, session, packet, will.topic, size, reason))
+        self.arrived(Arrival(None, session, [packet], size, reason))
 
     def _end_session(self, session: Session) -> None:
         """The session is over; a will that waited for that is published."""
