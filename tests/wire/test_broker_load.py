@@ -9,9 +9,20 @@ from typing import Any
 
 import pytest
 
-from broker_dialog import Dialog, Taker, serving, until
+from broker_dialog import Asked, Dialog, Taker, serving, until
 from skerry_adapters.broker import Limits
-from skerry_adapters.broker.packets import V5, V311, Connack, Connect, Disconnect, Puback, Publish, Reason, weight
+from skerry_adapters.broker.packets import (
+    V5,
+    V311,
+    Connack,
+    Connect,
+    Disconnect,
+    Puback,
+    Publish,
+    Pubrec,
+    Reason,
+    weight,
+)
 
 PAYLOAD = bytes(1000)
 
@@ -112,6 +123,35 @@ async def test_a_device_that_sends_more_than_is_taken_is_read_no_further() -> No
         assert len(take.messages) == total + 1
         await device.close()
         await other.close()
+
+
+@pytest.mark.parametrize("version", [V311, V5])
+async def test_messages_of_all_sorts_are_taken_and_acknowledged_in_the_order_they_were_sent(version: int) -> None:
+    take = Taker()
+    rights = Asked(lambda _subjects, action, topic: action != "publish" or topic != "secret")
+    async with serving(take=take, rights=rights, limits=Limits(unacknowledged=5_000)) as broker:
+        device = await Dialog.open(broker, version=version)
+        said = {"user_property": [("a", "b")]} if version == V5 else None
+        sent = []
+        for mid in range(1, 1_801):
+            qos = 2 if mid % 7 == 0 else 0 if mid % 11 == 0 else 1
+            topic = "secret" if mid % 601 == 0 else f"t/{mid % 3}"
+            properties = said if mid % 13 == 0 else None
+            sent.append(Publish(topic, b"%d" % mid, qos, mid=mid if qos else 0, properties=properties))
+            if mid > 300 and mid < 1_000:  # more than one run of plain ones
+                sent[-1] = Publish("t/plain", b"%d" % mid, 1, mid=mid)
+        device.send(*sent)
+        for packet in sent:
+            if packet.qos:
+                answer = await device.receive()
+                assert isinstance(answer, Puback if packet.qos == 1 else Pubrec)
+                refused = packet.topic == "secret" and version == V5
+                assert (answer.mid, answer.reason) == (packet.mid, Reason.NOT_AUTHORIZED if refused else 0)
+        taken = [packet for packet in sent if packet.topic != "secret"]
+        assert [message.payload for message in take.messages] == [packet.payload for packet in taken]
+        assert (broker.status().received, broker.status().refused) == (len(sent), len(sent) - len(taken))
+        assert (broker.waiting_bytes, broker.status().waiting) == (0, 0)
+        await device.close()
 
 
 async def test_all_waiting_payloads_together_are_bounded() -> None:
