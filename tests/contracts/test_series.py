@@ -88,6 +88,21 @@ async def test_samples_come_back_in_order_with_their_own_types(series: Series, t
     assert [type(value) for _, value in found] == [float, bool, int, str, str, float, bool, str]
 
 
+async def test_each_property_of_a_change_has_its_own_value(series: Series, thing: str) -> None:
+    names = ("wind", "status", "on", "power")
+    pointers = tuple(f"/features/scada/properties/{name}" for name in names)
+    changes = {f"{thing}2": [1.0, "idle", True, 2.0], thing: [3.0, "fault", False, 4.0], f"{thing}1": [5, "", True, 6]}
+    written = Samples()
+    for at in (0, 10):
+        for one, values in changes.items():
+            written.add(one, T0 + at, T0, pointers, values)
+    assert len(written) == 24
+    await series.write(written, 1)
+    for one, values in changes.items():
+        for pointer, value in zip(pointers, values, strict=True):
+            assert rows(await series.query(asking(one, path=pointer))) == [(0, value), (10, value)]
+
+
 async def test_extreme_values_come_back(series: Series, thing: str) -> None:
     values = {
         0: "\x00nul",
