@@ -8,10 +8,10 @@ import pytest
 
 from registry_door import serving
 from skerry.rql.parse import parse
-from skerry.signals import Command
+from skerry.signals import Command, Event, Held
 from skerry_registry.ports import StoreUnavailable
 from skerry_registry.registry import Registry
-from skerry_registry.search.columns import PLACE, Columns
+from skerry_registry.search.columns import PLACE, WAYS, Columns
 from skerry_registry.search.guards import Guards
 from skerry_registry.search.query import (
     AggregateTooLarge,
@@ -247,6 +247,42 @@ async def test_columns_that_were_not_asked_for_lately_are_given_up():
         columns.shed(2 * columns[("attributes", "x4")].size)
         assert {column.field[-1] for column in columns} == {"x3", "x4"}
         assert await found(search, "eq(attributes/x0,0)") == ["a:T0"]
+
+
+async def test_what_devices_report_is_found_whatever_it_replaces_and_whatever_was_reported_before():
+    things = {f"a:T{number}": {"features": {"scada": {"properties": {"power": 0}}}} for number in range(3)}
+    async with searching(things) as (registry, search):
+
+        async def report(**properties: object) -> None:
+            await write(registry, "a:T1", {"properties": properties}, "features", "scada", verb="merge")
+
+        assert await found(search, "eq(features/scada/properties/wind,1)") == []
+        await report(power=5, wind=1)
+        assert await found(search, "gt(features/scada/properties/power,4)") == ["a:T1"]
+        await report(power=6, wind=2)
+        assert await found(search, "and(eq(features/scada/properties/power,6),eq(features/scada/properties/wind,2))")
+        assert await found(search, "eq(features/*/properties/power,6)") == ["a:T1"]
+        await report(power=7, wind={"speed": 1})
+        assert await found(search, "eq(features/*/properties/power,7)") == ["a:T1"]
+        assert await found(search, "eq(features/scada/properties/wind/speed,1)") == ["a:T1"]
+        await report(power=[8, 9], wind=3)
+        assert await found(search, "eq(features/scada/properties/power,9)") == ["a:T1"]
+        assert await found(search, "exists(features/scada/properties/wind/speed)") == []
+        await report(power=None, wind="strong")
+        assert await found(search, "exists(features/scada/properties/power)") == ["a:T0", "a:T2"]
+        assert await found(search, 'eq(features/scada/properties/wind,"strong")') == ["a:T1"]
+
+
+async def test_what_is_remembered_of_sets_of_properties_is_bounded():
+    columns = Columns(Slots(lambda _: None), MemoryStore(), list)
+    path = ("features", "scada")
+    (column,) = await columns.pin([(*path, "properties", "power")])
+    for number in range(WAYS + 2):
+        patch = {"properties": {"power": number, f"value{number}": 1}}
+        event = Event(kind="thing", id="a:T1", action="merged", revision=number, timestamp=0, path=path, value=patch)
+        columns.note(event, Held(kind="thing", id="a:T1", revision=number, document={}), 3)
+        assert column.numbers[3] == number
+    assert len(columns._concerned) <= WAYS
 
 
 async def test_fields_asked_for_are_ready_after_a_restart(tmp_path):
