@@ -15,7 +15,10 @@ Mark: TypeAlias = "tuple[Micros, int] | int"
 
 
 class Deliveries:
-    """The newest deliveries in memory: those being committed with their commit, durable ones without."""
+    """The newest deliveries in memory: those being committed with their commit, durable ones without.
+
+    The oldest go when there are a sixteenth more than `limit`, many at a time: finding them means passing by all that went before.
+    """
 
     def __init__(self, limit: int = 65_536) -> None:
         self._limit = limit
@@ -44,7 +47,7 @@ class Deliveries:
         for mark in commit.keys:
             known[mark] = None
         surplus = len(known) - self._limit
-        if surplus > 0:
+        if surplus > self._limit // 16:
             oldest = [mark for mark, _ in zip(known, range(surplus), strict=False)]
             for mark in oldest:
                 if known[mark] is None:

@@ -41,7 +41,7 @@ class Journal:
     """The events of one store: numbered without gaps, shown to followers only once they are durable."""
 
     def __init__(self, store: Store, *, keep: int = 8_000) -> None:
-        """`keep`: how many of the newest events stay in memory for followers that are near the head."""
+        """`keep`: how many of the newest events, and up to an eighth more, stay in memory for followers that are near the head."""
         self.last = 0
         self.places: dict[str, Callable[[], int]] = {}
         self._store = store
@@ -74,7 +74,7 @@ class Journal:
             self._recent.extend(following)
             self.last = following[-1].number
             following = self._early.pop(self.last + 1, None) if self._early else None
-        if len(self._recent) > 2 * self._keep:
+        if len(self._recent) > self._keep + self._keep // 8:
             del self._recent[: -self._keep]
         if self._waiting:
             for waiter in self._waiting:
