@@ -34,7 +34,7 @@ def test_a_thing_that_has_grown_is_weighed_again():
     heads = Heads(10)
     entries = [heads.put(thing(n, 100)) for n in range(10)]
     entries[9].held = structs.replace(entries[9].held, size=5 * 4_096)
-    heads.shrink()
+    heads.shrink(entries[8:])
 
     assert len(heads) == 5
     assert heads.find(("thing", "demo:T9")) is not None
@@ -46,7 +46,7 @@ def test_what_is_pinned_or_not_saved_stays():
     heads.put(thing(1, 100)).lagging = True
     for n in range(2, 9):
         heads.put(thing(n, 100))
-    heads.shrink()
+    heads.shrink([])
 
     assert {("thing", "demo:T0"), ("thing", "demo:T1")} == {
         key for key in [("thing", f"demo:T{n}") for n in range(9)] if heads.find(key)

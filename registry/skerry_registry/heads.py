@@ -152,11 +152,13 @@ class Heads:
             if kind == "thing" and entry.held.document is not None
         )
 
-    def shrink(self) -> None:
-        """Weigh what is here, and evict what the bound leaves no room for, now that it is saved."""
-        for entry in self._entries.values():
-            entry.places = 1 + entry.held.size // PLACE if entry.held.size else entry.places
-        self._taken = sum(entry.places for entry in self._entries.values())
+    def shrink(self, saved: Iterable[Entry]) -> None:
+        """Weigh what was saved, as it may have grown, and evict what the bound leaves no room for."""
+        for entry in saved:
+            if entry.held.size and self._entries.get(entry.key) is entry:
+                places = 1 + entry.held.size // PLACE
+                self._taken += places - entry.places
+                entry.places = places
         if self._taken > self._limit:
             for key, entry in list(self._entries.items()):
                 if not (entry.pins or entry.lagging or entry.commit is not None):

@@ -25,14 +25,14 @@ SLICE = 200
 class Snapshots:
     """Saves what has changed: every `seconds`, after `events` events or `entities` changed entities.
 
-    Writers wait (`full`) when it falls back to four times that. `saved` is called after each time.
+    Writers wait (`full`) when it falls back to four times that. `saved` is told each time what was.
     """
 
     def __init__(
         self,
         store: Store,
         journal: Journal,
-        saved: Callable[[], None],
+        saved: Callable[[Sequence[Entry]], None],
         *,
         seconds: float,
         events: int,
@@ -140,7 +140,7 @@ class Snapshots:
         self._behind -= behind
         if not self._is_full():
             self._let_in()
-        self._saved()
+        self._saved(entries)
 
     def _let_in(self) -> None:
         """Let writers go on."""

@@ -22,6 +22,9 @@ Follow: TypeAlias = Callable[[int], AsyncIterator[list["Event"]]]
 
 log = logging.getLogger(__name__)
 
+TURN = 200
+"""Events that are taken at a time: thousands of large things would hold up everybody else."""
+
 
 class SinkStatus(Struct, frozen=True, kw_only=True):
     """Where the sink stands.
@@ -115,9 +118,13 @@ class Sink:
         while True:
             try:
                 async for events in self._follow(after):
-                    self._sampling.add(events, self._waiting)
-                    self._taken = after = events[-1].number
-                    self._arrived.set()
+                    for start in range(0, len(events), TURN):
+                        if start:
+                            await asyncio.sleep(0)  # others have their turn while much is caught up on
+                        part = events[start : start + TURN]
+                        self._sampling.add(part, self._waiting)
+                        self._taken = after = part[-1].number
+                        self._arrived.set()
                     if len(self._waiting) >= self._batch:
                         self._hurry.set()
                     if len(self._waiting) >= 4 * self._batch:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from skerry_registry.ports import Store
 
 
+PAGE = 500
+"""Events that a follower gets at a time: taking them out of their JSON holds up everybody else."""
+
+
 class EventsForgotten(SkerryError):
     """A follower asked for events that retention has taken away."""
 
@@ -82,7 +86,7 @@ class Journal:
                     waiter.set_result(None)
             self._waiting.clear()
 
-    async def follow(self, after: int, page: int = 2_000) -> AsyncIterator[list[Event]]:
+    async def follow(self, after: int, page: int = PAGE) -> AsyncIterator[list[Event]]:
         """Every event numbered > `after`, in order, in lists of at most `page`; waits for more at the end.
 
         Raises EventsForgotten when the journal no longer reaches back that far.
