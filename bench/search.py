@@ -223,6 +223,14 @@ def wait_for_index(port: int) -> None:
     connection.close()
 
 
+def wait_for_series(port: int) -> None:
+    """Until history shows what the journal has: `fill` writes things past it, which it takes in after the start."""
+    connection = HTTPConnection("127.0.0.1", port)
+    while counters(connection)["skerry_series_behind"] > 0:
+        time.sleep(0.5)
+    connection.close()
+
+
 def over_http(folder: Path, things: int, rate: int, seconds: float) -> None:
     """The same through the door that clients use, telemetry coming in by MQTT."""
     mqtt, ended = free_port(), threading.Event()
@@ -232,6 +240,8 @@ def over_http(folder: Path, things: int, rate: int, seconds: float) -> None:
         wait_for_port(mqtt)
         wait_for_index(port)
         print(f"searches are answered after {time.perf_counter() - begin:.2f} s")
+        wait_for_series(port)
+        print(f"history has caught up after {time.perf_counter() - begin:.2f} s")
         feeding = threading.Thread(target=publish, args=(mqtt, things, rate, ended))
         if rate:
             feeding.start()
