@@ -237,6 +237,7 @@ class _Telemetry:
         self.feature = _template(source.feature)
         self.by_topic = not any(isinstance(part, tuple) for part in (*self.thing, *self.feature))
         self.targets: dict[str, tuple[str, Path]] = {}
+        self.paths: dict[str, Path] = {}
         self.keys: set[str] = set()
         self.time = parse(source.time) if source.time else ()
         self.values = parse(source.values) if source.values else ()
@@ -299,10 +300,13 @@ class _Telemetry:
         feature = self.filled("feature", self.feature, names, payload)
         check_thing_id(thing)
         check_feature_id(feature)
-        target = thing, ("features", feature)
+        path = self.paths.get(feature) or ("features", feature)
+        target = thing, path
         if self.by_topic and len(topic) <= _SHORT_TOPIC:
             if len(self.targets) >= _KNOWN_TOPICS:
                 self.targets.clear()
+                self.paths.clear()
+            self.paths[feature] = path  # features of many things bear the same few names
             self.targets[topic] = target
         return target
 
