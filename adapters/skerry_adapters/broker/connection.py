@@ -38,7 +38,7 @@ from skerry_adapters.broker.packets import (
     weight,
 )
 from skerry_adapters.broker.sessions import Session, Subscription
-from skerry_adapters.broker.topics import check_filter, split_share
+from skerry_adapters.broker.subscriptions import asked, subscribe
 
 if TYPE_CHECKING:
     from skerry_adapters.broker.server import Broker
@@ -341,7 +341,7 @@ class Connection(asyncio.Protocol):
     def _subscribe(self, packet: Subscribe) -> None:
         """SUBSCRIBE: what comes after it waits where rights have to be looked up first."""
         rights, verdicts = self.broker.rights, self._session.verdicts
-        patterns = [split_share(wish.topic)[1] for wish in packet.filters if check_filter(wish.topic) is None]
+        patterns = asked(packet)
         if all(rights.subscribe(verdicts, pattern) is not None for pattern in patterns):
             self._subscribed(packet)
             return
@@ -366,41 +366,11 @@ class Connection(asyncio.Protocol):
     def _subscribed(self, packet: Subscribe) -> None:
         """SUBSCRIBE: answered when it is durable, then the retained messages."""
         session, broker = self._session, self.broker
-        identifier = packet.properties.get("subscription_identifier", 0)
-        reasons: list[int] = []
-        greetings: list[Subscription] = []
-        for wish in packet.filters:
-            share, plain = "", wish.topic
-            if check_filter(wish.topic) is None:
-                share, plain = split_share(wish.topic)
-                if share and wish.no_local:
-                    raise ProtocolViolation(
-                        Reason.PROTOCOL_ERROR, "a shared subscription cannot be without local messages"
-                    )
-                if not broker.rights.subscribe(session.verdicts, plain):
-                    refusal = Reason.NOT_AUTHORIZED
-                    broker.refuse(session, "subscribe", wish.topic)
-                elif (
-                    len(session.subscriptions) >= broker.limits.subscriptions
-                    and wish.topic not in session.subscriptions
-                ):
-                    refusal = Reason.QUOTA_EXCEEDED
-                else:
-                    refusal = Reason.SUCCESS
-            else:
-                refusal = Reason.TOPIC_FILTER_INVALID
-            if refusal is not Reason.SUCCESS:
-                reasons.append(refusal if self.version == V5 else Reason.UNSPECIFIED)
-                continue
-            subscription = Subscription(wish, identifier)
-            new = broker.router.subscribe(session, subscription)
-            reasons.append(wish.qos)
-            if not share and (wish.handling == 0 or (wish.handling == 1 and new)):
-                greetings.append(subscription)
+        codes, greeted = subscribe(broker, session, packet, self.version)
 
         def answer() -> None:
-            self.write(encode(Suback(packet.mid, tuple(reasons)), self.version))
-            self._greet(greetings)
+            self.write(encode(Suback(packet.mid, tuple(codes)), self.version))
+            self._greet(greeted)
 
         broker.when_durable(session, answer)
 
