@@ -36,11 +36,6 @@ class Index:
         self._fresh: set[tuple[Kind, str]] | None = set()
         registry.on_settled(self._note)
 
-    @property
-    def is_loading(self) -> bool:
-        """Whether there is more to learn."""
-        return self._fresh is not None
-
     async def load(self) -> None:
         """Learn what there is. Raises StoreUnavailable, and may be called once more then."""
         if self._early is not None:
