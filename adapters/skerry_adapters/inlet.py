@@ -144,7 +144,7 @@ class Inlet:
                 await self._troubled[-1].wait()
             waiting = self._attend(messages, mapped)
             answers = await self._ask(commands)
-            if set(map(type, answers)) != {Response}:
+            if any(isinstance(answer, SkerryError) for answer in answers):
                 answers = await self._insist(commands, answers)
                 await self._say_why(commands, answers)
                 for place, command, answer in zip(places, commands, answers, strict=True):
@@ -196,7 +196,7 @@ class Inlet:
                 future.set_result(answer)
 
     def _mapped(self, messages: Sequence[Inbound]) -> _Mapped:
-        """What goes to devices is between the broker and them, unless a source takes it."""
+        """What messages mean. What goes to devices is between the broker and them, unless a source takes it."""
         now = self._clock()
         routes = self._routes
         mapped = _Mapped()

@@ -56,10 +56,8 @@ def may_open(event: Event, document: Mapping[str, Any] | None) -> bool:
     features = None if document is None else document.get("features")
     if not features:
         return False
-    if len(path) > 1:
-        feature = features.get(path[1])
-        return bool(feature) and "desiredProperties" in feature
-    return any(feature and "desiredProperties" in feature for feature in features.values())
+    touched = (features.get(path[1]),) if len(path) > 1 else features.values()
+    return any(feature and "desiredProperties" in feature for feature in touched)
 
 
 def _difference(wanted: Json, found: Json) -> Json | UnsetType:

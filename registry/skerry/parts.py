@@ -315,13 +315,11 @@ def _feature(feature_id: str, value: Json, *, merging: bool) -> Json:
         raise values.JsonInvalid(
             at=write(("features", feature_id)), problem=f"a feature is an object, not {values.name(value)}"
         )
-    feature: dict[str, Any] = {}
-    for key, member in value.items():
-        if key in _OF_FEATURE:
-            feature[key] = _object(member, ("features", feature_id, key))
-        elif key == "definition" or (merging and member is None and patch.is_pattern(key)):
-            feature[key] = _feature_part(feature_id, key, member)
-    return feature
+    return {
+        key: _feature_part(feature_id, key, member)
+        for key, member in value.items()
+        if key in _OF_FEATURE or key == "definition" or (merging and member is None and patch.is_pattern(key))
+    }
 
 
 def _feature_part(feature_id: str, part: str, value: Json) -> Json:

@@ -210,7 +210,7 @@ def _event(held: Held, command: Command, now: Micros, action: Action, value: Jso
         id=command.id,
         action=action,
         revision=held.revision + 1,
-        timestamp=now if now > held.modified else held.modified + 1,
+        timestamp=max(now, held.modified + 1),
         path=command.path,
         value=value,
         headers=travelling,

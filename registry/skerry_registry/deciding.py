@@ -172,12 +172,11 @@ class Deciding:
             command = _without_special(command, value)
         if command.verb == "merge" and not command.path and not command.value:
             parts.checked(command.id, (), command.value, merging=True)
-        if command.headers:
-            guarded.check_readable(permits, command, now)
+        guarded.check_readable(permits, command, now)
         at = refused_at(permits, command, held.document)
         if at is not None:
             raise refusal(command, at)
-        named = _policy_named(command) if len(command.path) < 2 else None
+        named = _policy_named(command)
         if named is not None:
             warning = self._check_new_policy(run, held, named, command) or warning
         decision = guarded.decide(permits, held, command, now, self._thing_limit)

@@ -61,12 +61,8 @@ class Run:
 
     def depend(self, commit: Commit | None) -> None:
         """The answer to the current command holds only when the commit does."""
-        if commit is None:
-            return
-        indexes = self.depends.get(commit)
-        if indexes is None:
-            indexes = self.depends[commit] = []
-        indexes.append(self.next)
+        if commit is not None:
+            self.depends.setdefault(commit, []).append(self.next)
 
     def take_back(self) -> Commit | None:
         """Undo what was decided and not handed on, as if it had never been; answers the commit that came to nothing.

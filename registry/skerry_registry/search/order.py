@@ -154,8 +154,6 @@ def behind(
 def first(keys: Sequence[Key], ranks: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """The places of the first so many, in order."""
     among = np.arange(len(ranks))
-    if len(among) < 2:
-        return among[:count]
     if 4 * count < len(ranks):
         among = _near(keys[0], count) if keys else np.argpartition(ranks, count)[:count]
     columns: list[NDArray[np.float64] | NDArray[np.int64] | NDArray[np.int8]] = [ranks[among]]
