@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import parse_qsl
 
 from litestar.types import Receive, Scope
 
@@ -309,15 +309,8 @@ class Request:
 
 
 def parameters_in(text: bytes) -> list[tuple[str, str]]:
-    """The parameters in a query or a form, in order, empty ones too: as `parse_qsl` reads them, in half the time."""
-    pairs = (part.partition("=") for part in text.decode("latin-1").replace("+", " ").split("&") if part)
-    return [(_unquoted(name), _unquoted(value)) for name, _, value in pairs]
-
-
-def _unquoted(text: str) -> str:
-    if "%" not in text:
-        return text
-    return unquote_to_bytes(text).decode("utf-8", "replace") if text.isascii() else unquote(text)
+    """The parameters in a query or a form, in order, empty ones too."""
+    return parse_qsl(text.decode("latin-1"), keep_blank_values=True, encoding="utf-8", errors="replace")
 
 
 @lru_cache(maxsize=4_096)
