@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -125,9 +126,23 @@ def test_an_odd_value_does_not_touch_those_beside_it() -> None:
 
 def test_what_is_remembered_of_sets_of_properties_is_bounded() -> None:
     sampling, samples = Sampling(), Samples()
-    for n in range(KEPT + 2):
+    count = KEPT // 500
+    for n in range(count):
         sampling.add([event(("features", "f"), {"properties": {f"p{n}": n}})], samples)
-    assert [sample.path for sample in samples] == [f"/features/f/properties/p{n}" for n in range(KEPT + 2)]
+    assert [sample.path for sample in samples] == [f"/features/f/properties/p{n}" for n in range(count)]
+    assert 1_000 < len(sampling._pointers) < count
+
+
+def test_sets_of_many_properties_are_remembered_for_as_much_memory_as_small_ones() -> None:
+    sampling = Sampling()
+    tracemalloc.start()
+    try:
+        for n in range(50):
+            change = event(("features", "f"), {"properties": {f"{n}p{m}": m for m in range(3_000)}})
+            sampling.add([change], Samples())
+        assert tracemalloc.get_traced_memory()[0] < KEPT
+    finally:
+        tracemalloc.stop()
 
 
 names = st.text(min_size=1, max_size=6)

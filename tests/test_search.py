@@ -1,17 +1,19 @@
 """The search index: nothing lags, nobody learns what he may not read, pages are stable, memory is bounded."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec import structs
 
 from registry_door import serving
 from skerry.rql.parse import parse
 from skerry.signals import Command, Event, Held
 from skerry_registry.ports import StoreUnavailable
 from skerry_registry.registry import Registry
-from skerry_registry.search.columns import PLACE, WAYS, Columns
+from skerry_registry.search.columns import PLACE, WAY, WAYS, Columns
 from skerry_registry.search.guards import Guards
 from skerry_registry.search.query import (
     AggregateTooLarge,
@@ -277,12 +279,29 @@ async def test_what_is_remembered_of_sets_of_properties_is_bounded():
     columns = Columns(Slots(lambda _: None), MemoryStore(), list)
     path = ("features", "scada")
     (column,) = await columns.pin([(*path, "properties", "power")])
-    for number in range(WAYS + 2):
+    count = WAYS // WAY
+    for number in range(count):
         patch = {"properties": {"power": number, f"value{number}": 1}}
         event = Event(kind="thing", id="a:T1", action="merged", revision=number, timestamp=0, path=path, value=patch)
         columns.note(event, Held(kind="thing", id="a:T1", revision=number, document={}), 3)
         assert column.numbers[3] == number
-    assert len(columns._concerned) <= WAYS
+    assert 1_000 < len(columns._concerned) < count
+
+
+async def test_long_sets_of_properties_and_long_paths_take_no_more_memory_than_short_ones():
+    columns = Columns(Slots(lambda _: None), MemoryStore(), list)
+    await columns.pin([("features", "scada", "properties", "power")])
+    held = Held(kind="thing", id="a:T1", document={})
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            patch = {"properties": {f"{number}p{other}": 1 for other in range(2_000)}}
+            event = Event(kind="thing", id="a:T1", action="merged", revision=0, timestamp=0, value=patch)
+            for path in (("features", "scada"), ("attributes", *(f"{number}p{other}" for other in range(2_000)))):
+                columns.note(structs.replace(event, path=path), held, 3)
+        assert tracemalloc.get_traced_memory()[0] < WAYS + 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_fields_asked_for_are_ready_after_a_restart(tmp_path):

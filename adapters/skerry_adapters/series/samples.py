@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from math import isfinite
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
@@ -11,15 +12,15 @@ from msgspec import UNSET
 from skerry_adapters.series.ports import Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from skerry.signals import Event, Json, Micros, Path
     from skerry_adapters.series.ports import Value
 
 LONGEST_TEXT = 4096
 """A longer text is a document rather than a sample, and makes none."""
-KEPT = 10_000
-"""Sets of properties whose pointers are remembered."""
+KEPT = 16_000_000
+"""Bytes that the sets of properties take whose pointers are remembered: devices choose how many names there are in one."""
 
 _LARGEST = 1.7976931348623157e308
 _FARTHEST: Micros = 9_000_000_000_000_000  # about the years 1685 to 2255, which is what a store of nanoseconds can hold
@@ -31,6 +32,7 @@ class Sampling:
 
     def __init__(self) -> None:
         self._pointers: dict[tuple[Path | str, ...], tuple[str, ...]] = {}
+        self._size = 0
 
     def add(self, events: Iterable[Event], samples: Samples) -> None:
         """Add every number, boolean and text below `properties` of a feature that the events set, late values included.
@@ -60,12 +62,17 @@ class Sampling:
             found.numbers = numbers
         samples.extend(found)
 
-    def _remember(self, place: Path, names: Iterable[str]) -> tuple[str, ...]:
+    def _remember(self, place: Path, names: Collection[str]) -> tuple[str, ...]:
         """The pointers of properties of a feature at `place`, or of members of a property there."""
-        if len(self._pointers) >= KEPT:
-            self._pointers.clear()
         way = "/".join(map(_escape, place if len(place) > 2 else (*place, "properties")))
-        pointers = self._pointers[place, *names] = tuple(f"/{way}/{_escape(name)}" for name in names)
+        pointers = tuple([f"/{way}/{_escape(name)}" for name in names])
+        key: tuple[Path | str, ...] = (place, *names)
+        size = 2 * sum(map(getsizeof, (key, pointers, *key, *pointers)))
+        self._size += size
+        if self._size > KEPT:
+            self._pointers.clear()
+            self._size = size
+        self._pointers[key] = pointers
         return pointers
 
 

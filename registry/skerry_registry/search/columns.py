@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -14,7 +15,7 @@ from skerry_registry.search.column import Column
 from skerry_registry.search.query import SearchMemoryTaken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 
     from skerry.rql.predicate import Field
     from skerry.signals import Event, Held, Json, Path
@@ -31,8 +32,10 @@ BYTES = 1_500_000_000
 """What all columns together may take."""
 PLACE = 12
 """Bytes that a column takes for each slot."""
-WAYS = 10_000
-"""Paths of changes of which is remembered what columns they concern."""
+WAYS = 16_000_000
+"""Bytes that paths of changes take of which is remembered what columns they concern: devices choose how long they are."""
+WAY = 500
+"""Bytes of one of them besides its names."""
 _SCALARS = frozenset({float, int, str, bool})
 
 
@@ -61,6 +64,7 @@ class Columns:
         self._root = _Node()
         self._ways: dict[Path, tuple[list[Column], list[_Node]]] = {}
         self._concerned: dict[tuple[Path | str, ...], list[tuple[str, Column]] | None] = {}
+        self._ways_size = 0
         self._always: list[Column] = []
         self._arrayed: set[Field] = set()
         self._clock = 0
@@ -158,10 +162,8 @@ class Columns:
             _put(column, slot, (value,))
         return True
 
-    def _find_concerned(self, path: Path, names: Iterable[str]) -> list[tuple[str, Column]] | None:
+    def _find_concerned(self, path: Path, names: Collection[str]) -> list[tuple[str, Column]] | None:
         """The columns of some properties of a feature; None where there is more to set than the values of these."""
-        if len(self._concerned) >= WAYS:
-            self._concerned.clear()
         passed, nodes = self._find_way(path)
         parents = [node.below["properties"] for node in nodes if "properties" in node.below]
         found = [(name, node.below[name]) for node in parents for name in names if name in node.below]
@@ -171,6 +173,7 @@ class Columns:
         alone = len(columns) == len(found) and not any(node.below for _, node in found)
         above = passed or any(node.column is not None for node in (*nodes, *parents))
         plain = alone and not above and path[0] == "features" and "{{" not in "".join(names)
+        self._make_way((*path, *names))
         concerned = self._concerned[path, *names] = columns if plain else None
         return concerned
 
@@ -184,8 +187,7 @@ class Columns:
             if place == 1 and path[0] == "features" and segment != "*":
                 segments.append("*")
             nodes = [node.below[one] for node in nodes for one in segments if one in node.below]
-        if len(self._ways) >= WAYS:
-            self._ways.clear()
+        self._make_way(path)
         way = self._ways[path] = (passed, nodes)
         return way
 
@@ -233,10 +235,18 @@ class Columns:
             node = node.below.setdefault(segment, _Node())
         node.column = column
 
+    def _make_way(self, names: Collection[str]) -> None:
+        """Make room to remember what a change with these names concerns."""
+        size = WAY + getsizeof(names) + sum(map(getsizeof, names))
+        if self._ways_size + size > WAYS:
+            self._forget_ways()
+        self._ways_size += size
+
     def _forget_ways(self) -> None:
-        """There are other columns now."""
+        """There are other columns now, or too much is remembered."""
         self._ways.clear()
         self._concerned.clear()
+        self._ways_size = 0
 
     def _drop(self, field: Field) -> None:
         """Give a column up."""
