@@ -147,13 +147,13 @@ async def test_what_is_kept_is_read_once_until_it_is_decoded(tmp_path: Path):
     async with counted(tmp_path) as (registry, store):
         memory = registry.memory
         assert memory.text(IDS[1]) is None
-        first = await memory.texts(IDS[:4], keep=True)
-        assert await memory.texts(IDS[:5], keep=True) == {**first, **await memory.texts([IDS[4]])}
+        first = await memory.found(IDS[:4])
+        assert await memory.found(IDS[:5]) == {**first, IDS[4]: memory.text(IDS[4])}
         assert store.read == [*IDS[:4], IDS[4]]
         assert memory.text(IDS[1]) == first[IDS[1]]
         await change(registry, "modify", IDS[1], ("attributes", "n"), 77)
         assert number_in(memory.text(IDS[1])) == 77
-        assert (await memory.texts(IDS[:4], keep=True)).keys() == {IDS[0], IDS[2], IDS[3]}
+        assert await memory.found(IDS[:4]) == {**first, IDS[1]: memory.text(IDS[1])}
         await change(registry, "delete", IDS[2])
         assert memory.text(IDS[2]) is None
         assert store.read == [*IDS[:4], IDS[4]]
@@ -164,7 +164,7 @@ async def test_what_changed_while_it_was_read_is_not_kept(tmp_path: Path):
     async with counted(tmp_path, cache_things=2, snapshot_events=1) as (registry, store):
         memory = registry.memory
         store.hold.clear()
-        reading = asyncio.create_task(memory.texts(IDS[:2], keep=True))
+        reading = asyncio.create_task(memory.found(IDS[:2]))
         await store.asked.wait()
         await change(registry, "modify", IDS[0], ("attributes", "n"), 77)
         while memory.text(IDS[0]) is not None:  # until it is no longer decoded

@@ -59,29 +59,38 @@ class Memory:
         await self.fetch([(kind, id_) for id_ in ids])
 
     def text(self, id_: str) -> bytes | None:
-        """A thing's whole document, as JSON; None: there is none, or it takes waiting (`texts`) to know."""
+        """A thing's whole document, as JSON; None: there is none, or it takes waiting (`found`) to know."""
         entry = self._heads.find(("thing", id_))
         if entry is None:
             return self._texts.find(id_)
         return None if entry.held.document is None else encode(entry.held.document)
 
-    async def texts(self, ids: Iterable[str], *, keep: bool = False) -> dict[str, bytes]:
-        """The whole documents, as JSON, of existing things among these that are not here, and need not be brought here.
+    async def texts(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """The whole documents, as JSON, of existing things among these that are not here, and need not be brought here."""
+        cold = self._cold(ids)
+        return await self._store.documents(cold) if cold else {}
 
-        `keep`: they will be asked for again.
+    async def found(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """The whole documents, as JSON, of existing things among these; what had to be read is kept, to be found again.
+
+        Those that are being brought here meanwhile are left out.
         """
-        found: dict[str, bytes] = {}
+        texts: dict[str, bytes] = {}
         away: list[str] = []
         for id_ in ids:
-            if self._heads.find(("thing", id_)) is None and ("thing", id_) not in self._loading:
-                text = self._texts.find(id_)
-                if text is None:
-                    away.append(id_)
-                else:
-                    found[id_] = text
-        if away:
-            found |= await self._read(away) if keep else await self._store.documents(away)
-        return found
+            text = self.text(id_)
+            if text is None:
+                away.append(id_)
+            else:
+                texts[id_] = text
+        cold = self._cold(away)
+        if cold:
+            texts |= await self._read(cold)
+        return texts
+
+    def _cold(self, ids: Iterable[str]) -> list[str]:
+        """Those that are not here decoded, nor on their way."""
+        return [id_ for id_ in ids if self._heads.find(("thing", id_)) is None and ("thing", id_) not in self._loading]
 
     async def _read(self, ids: list[str]) -> dict[str, bytes]:
         """Documents from the store, and keep them as they are."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from msgspec import Raw, Struct, structs
@@ -27,7 +27,6 @@ from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.options import Option, Place, after_of, cursor_of, order, read_option
 from skerry_registry.http.request import Request, parameters_in
 from skerry_registry.identities.namespaces import Reach
-from skerry_registry.memory import Memory
 from skerry_registry.search.query import After
 from skerry_registry.search.search import Search
 from skerry_registry.search.wishes import predicate_of, reached
@@ -270,7 +269,7 @@ async def shown(  # noqa: PLR0917 - as `retrieved`
         if start:
             await asyncio.sleep(0)  # others have their turn
         part = ids[start : start + TURN]
-        texts = await _texts(door.memory, filter(whole, part)) if whole is not None and selector is None else {}
+        texts = await door.memory.found(filter(whole, part)) if whole is not None and selector is None else {}
         commands = [
             Command(verb="retrieve", id=id_, subjects=subjects, headers=headers) for id_ in part if id_ not in texts
         ]
@@ -284,19 +283,6 @@ async def shown(  # noqa: PLR0917 - as `retrieved`
                     raise ThingsTooLarge(limit=ANSWER_MAX)
                 found.append((id_, Raw(text)))
     return found
-
-
-async def _texts(memory: Memory, ids: Iterable[str]) -> dict[str, bytes]:
-    """The whole documents of things as JSON, without waiting for those in memory; what is not in it has to be read."""
-    texts: dict[str, bytes] = {}
-    away: list[str] = []
-    for id_ in ids:
-        text = memory.text(id_)
-        if text is None:
-            away.append(id_)
-        else:
-            texts[id_] = text
-    return texts | await memory.texts(away, keep=True) if away else texts
 
 
 def _answered(answer: Response | SkerryError) -> bytes | None:
