@@ -246,7 +246,7 @@ def test_topics_are_known_to_all_connections_but_for_long_ones_and_none(version:
     topics: dict[bytes, str] = {}
     for _ in range(2):
         decoder = Decoder(version=version, topics=topics)
-        for topic in ("a/b", "c" * 600):
+        for topic in ("a/b", "c" * 97, "ä"):
             assert decoder.feed(encode(Publish(topic, b"1"), version)) == [Publish(topic, b"1")]
     assert topics == {b"a/b": "a/b"}
     Decoder(version=V5, topics=topics).feed(encode(Publish("", b"1", properties={"topic_alias": 1}), V5))

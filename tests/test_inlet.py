@@ -87,6 +87,14 @@ async def test_a_batch_goes_through_the_door_in_one_call_and_in_order() -> None:
     assert (intake.counters.received, intake.counters.committed, intake.counters.dead) == (3, 3, 0)
 
 
+async def test_only_short_plain_topics_are_remembered() -> None:
+    door, letters = Door(), Letters()
+    intake = inlet(door, letters)
+    await intake.take([sent(name) for name in ("a", "b" * 200, "ä")])
+    assert door.names[0][:2] == ["x:a", f"x:{'b' * 200}"]
+    assert list(intake._routes) == ["telemetry/x/a/f"]
+
+
 async def test_what_cannot_be_mapped_is_a_dead_letter_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     door, letters = Door(), Letters()
     intake = inlet(door, letters)

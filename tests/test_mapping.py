@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skerry.errors import SkerryError
 from skerry.signals import Command, Micros
 from skerry_adapters.inbound import Inbound
-from skerry_adapters.mapping import EnvelopeElsewhere, compile_source
+from skerry_adapters.mapping import EnvelopeElsewhere, _Telemetry, compile_source
 from skerry_adapters.sources import DEFAULT_SOURCES, Source
 
 NOW: Micros = 1_795_000_000_000_000
@@ -273,3 +273,12 @@ def test_values_alone_on_a_topic_of_hono_are_told_where_to_go() -> None:
     error = refusal({"power": 1}, DEFAULT_SOURCES[2], topic="telemetry/demo/T01")
     assert error.code == "mapping.envelope.missing"
     assert "telemetry/<namespace>/<name>/<feature>" in error.text
+
+
+def test_targets_of_short_topics_are_remembered_and_all_are_right() -> None:
+    telemetry = _Telemetry(DEFAULT_SOURCES[1])
+    for _ in range(2):
+        for feature in ("f", "f" * 100):
+            assert telemetry.target(f"telemetry/x/T1/{feature}", {}) == ("x:T1", ("features", feature))
+    assert list(telemetry.targets) == ["telemetry/x/T1/f"]
+    assert list(telemetry.paths) == ["f"]

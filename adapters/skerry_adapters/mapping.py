@@ -30,7 +30,7 @@ DEEPEST = 64
 _CHANGES = frozenset({"create", "modify", "merge", "delete", "migrate"})
 _KNOWN_TOPICS = 150_000
 _KNOWN_KEYS = 50_000
-_SHORT_TOPIC = 512
+_SHORT_TOPIC = 96
 _DESIRED = re.compile(r"ditto/([^/]+)/([^/]+)/desired")
 _UNITS = {"auto": 1_000, "ms": 1_000, "s": 1_000_000, "us": 1}
 
@@ -296,7 +296,7 @@ class _Telemetry:
         check_feature_id(feature)
         path = self.paths.get(feature) or ("features", feature)
         target = thing, path
-        if self.by_topic and len(topic) <= _SHORT_TOPIC:
+        if self.by_topic and len(topic) <= _SHORT_TOPIC and topic.isascii():
             if len(self.targets) >= _KNOWN_TOPICS:
                 self.targets.clear()
                 self.paths.clear()

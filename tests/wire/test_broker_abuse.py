@@ -8,7 +8,18 @@ import pytest
 
 from broker_dialog import Dialog, serving, until
 from skerry_adapters.broker import Login
-from skerry_adapters.broker.packets import V5, V311, Disconnect, Publish, Reason, Suback, Subscribe, weight
+from skerry_adapters.broker.packets import (
+    V5,
+    V311,
+    Connack,
+    Connect,
+    Disconnect,
+    Publish,
+    Reason,
+    Suback,
+    Subscribe,
+    weight,
+)
 from skerry_adapters.broker.packets import Filter as Wish
 from skerry_adapters.broker.sessions import Limits
 
@@ -81,6 +92,16 @@ async def test_long_topics_are_not_remembered() -> None:
         assert list(broker.router._found) == ["short"]
         await client.close()
         await asyncio.sleep(0)
+
+
+async def test_nobody_fills_the_memory_of_topics_without_a_login() -> None:
+    async with serving() as broker:
+        stranger = Dialog(*await asyncio.open_connection("127.0.0.1", broker.port), V5)
+        topics = [Publish(f"t/{number}", b"1") for number in range(200)]
+        stranger.send(Connect("c", username="ada", password=b"wrong"), *topics)
+        assert (await stranger.expect(Connack)).reason == Reason.BAD_LOGIN
+        assert not broker.topics
+        await stranger.close()
 
 
 def test_a_message_weighs_what_it_carries() -> None:

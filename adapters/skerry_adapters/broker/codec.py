@@ -36,7 +36,7 @@ from skerry_adapters.broker.properties import (
     write_text,
     write_varint,
 )
-from skerry_adapters.broker.topics import SHORT_TOPIC, check_topic
+from skerry_adapters.broker.topics import COMMON_TOPIC, check_topic
 
 DEFAULT_LIMIT = 1_048_576
 _REMEMBERED_TOPICS = 131_072
@@ -55,11 +55,11 @@ class Decoder:
     """Turns the bytes of one connection into packets.
 
     `feed` answers the whole packets so far; once `violation` is set, nothing more comes out of it.
-    `limit` bounds the size of a packet, and may be changed between packets. `topics`: those found sound, which the
-    connections of a broker remember together.
+    `limit` bounds the size of a packet, `topics` are those found sound; both may be changed between packets. What a client
+    sends before it has logged in is best kept from the topics that the connections of a broker remember together.
     """
 
-    __slots__ = ("_need", "_rest", "_topics", "limit", "version", "violation")
+    __slots__ = ("_need", "_rest", "limit", "topics", "version", "violation")
 
     def __init__(
         self, limit: int = DEFAULT_LIMIT, version: int | None = None, topics: dict[bytes, str] | None = None
@@ -70,7 +70,7 @@ class Decoder:
         self.violation: ProtocolViolation | None = None
         self._rest = bytearray()
         self._need = 0
-        self._topics: dict[bytes, str] = {} if topics is None else topics
+        self.topics: dict[bytes, str] = {} if topics is None else topics
 
     def feed(self, data: bytes) -> list[Packet]:  # noqa: C901, PLR0912 - the hot loop, kept in one place
         """The packets that are complete with these bytes."""
@@ -139,7 +139,7 @@ class Decoder:
         if cursor + (2 if qos else 0) > end:
             raise ProtocolViolation(Reason.MALFORMED, "a field runs past the end of the packet")
         raw = data[start + 2 : cursor]
-        topic = self._topics.get(raw)
+        topic = self.topics.get(raw)
         if topic is None:
             topic = self._topic(raw)
         mid = 0
@@ -166,10 +166,10 @@ class Decoder:
             return ""
         topic = decode_text(raw)
         check_topic(topic)
-        if len(raw) <= SHORT_TOPIC:
-            if len(self._topics) >= _REMEMBERED_TOPICS:
-                self._topics.clear()
-            self._topics[raw] = topic
+        if len(raw) <= COMMON_TOPIC and raw.isascii():  # one odd character makes a text four times as large
+            if len(self.topics) >= _REMEMBERED_TOPICS:
+                self.topics.clear()
+            self.topics[raw] = topic
         return topic
 
     def _packet(self, first: int, body: bytes) -> Packet:

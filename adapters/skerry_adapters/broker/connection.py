@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.paused = False
         self._transport: asyncio.Transport | None = None
-        self._decoder = Decoder(min(_GREETING_BYTES, broker.limits.packet_bytes), topics=broker.topics)
+        self._decoder = Decoder(min(_GREETING_BYTES, broker.limits.packet_bytes))
         self._waiting: list[Packet] = []
         self._aside: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
@@ -318,6 +318,7 @@ class Connection(asyncio.Protocol):
             return
         assert self.session is not None
         self._decoder.limit = self.broker.limits.packet_bytes
+        self._decoder.topics = self.broker.topics
         self.session.pump()
         self._go_on()
 

@@ -15,6 +15,8 @@ LONGEST_TOPIC = 4_096
 """Characters of a topic name or filter; MQTT's own limit, sixteen times that, would let one client fill the memory."""
 SHORT_TOPIC = 512
 """Characters of topics that are worth remembering."""
+COMMON_TOPIC = 96
+"""Bytes of topics that are remembered by the hundred thousand."""
 
 
 def check_topic(topic: str) -> None:
