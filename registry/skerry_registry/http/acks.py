@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
 from skerry.acks import PERSISTED, combined, shown, statuses
 from skerry_registry.http.answer import VERSION, Answer, of_json, of_response
-from skerry_registry.lateness import CommandTimeout
+from skerry_registry.lateness import in_time
 from skerry_registry.live.gathering import gather
 
 if TYPE_CHECKING:
@@ -23,16 +23,14 @@ PATIENCE = 3.0
 """How long a caller who wants no answer is kept for an error (or for room)."""
 
 
-async def settle(handling: Awaitable[Response], command: Command, wish: Wish, location: str, acks: Acks) -> Answer:
+async def settle(
+    handling: Coroutine[Any, Any, Response], command: Command, wish: Wish, location: str, acks: Acks
+) -> Answer:
     """Carry the command out and tell what was asked for. Raises what the command raises, CommandTimeout."""
     if wish.timeout == 0 or not (wish.answer or wish.labels):
         return await _accepted(handling)
     if not wish.labels:
-        try:
-            async with asyncio.timeout(wish.timeout):
-                return of_response(await handling, location)
-        except TimeoutError as error:
-            raise CommandTimeout(seconds=wish.timeout) from error
+        return of_response(await in_time(wish.timeout, handling), location)
     gathered = await gather(handling, command, wish, acks)
     if gathered.plain and gathered.response is not None:
         return of_response(gathered.response, location) if wish.answer else Answer(202)

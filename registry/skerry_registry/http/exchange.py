@@ -11,12 +11,11 @@ from skerry_registry.http import bodies
 from skerry_registry.http.acks import settle
 from skerry_registry.http.answer import Answer, of_response
 from skerry_registry.http.door import Door
-from skerry_registry.http.errors import CommandTimeout
 from skerry_registry.http.request import Request
 from skerry_registry.identities.namespaces import Reach
+from skerry_registry.lateness import in_time
 from skerry_registry.live.acks import Acks
 from skerry_registry.live.wishes import TIMEOUT, USUAL, wish_of
-from skerry_registry.patience import within
 
 T = TypeVar("T")
 BODY_LEAST = 1_048_576
@@ -72,10 +71,7 @@ class Exchange:
         path = path if path.endswith(b":/") else path.removesuffix(b"/")
         try:
             if wish is USUAL:
-                try:
-                    response = await within(TIMEOUT, self.door.handle(command))
-                except TimeoutError as error:
-                    raise CommandTimeout(seconds=TIMEOUT) from error
+                response = await in_time(TIMEOUT, self.door.handle(command))
                 location = request.origin + path.decode("latin-1") if response.status == 201 else None
                 return of_response(response, location)
             return await settle(
@@ -92,8 +88,4 @@ class Exchange:
 
     async def in_time(self, request: Request, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What a question comes to, within the caller's time. Raises CommandTimeout."""
-        wish = wish_of(request.ditto, query=True)
-        try:
-            return await within(wish.timeout, ask())
-        except TimeoutError as error:
-            raise CommandTimeout(seconds=wish.timeout) from error
+        return await in_time(wish_of(request.ditto, query=True).timeout, ask())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
 from math import inf
@@ -23,7 +22,7 @@ from skerry_registry.asking import Asker
 from skerry_registry.creation import ThingNotCreatable
 from skerry_registry.http.errors import MediaTypeUnsupported, ThingsTooLarge
 from skerry_registry.identities.refusals import NamespaceNotAccessible
-from skerry_registry.lateness import CommandTimeout
+from skerry_registry.lateness import in_time
 from skerry_registry.live import commands
 from skerry_registry.live.channel import MERGE_PATCH, TIMEOUT, labels_of
 from skerry_registry.live.gathering import acks_envelope, gather
@@ -31,7 +30,7 @@ from skerry_registry.live.wishes import AnswerNotWanted, Wish, check_answered, w
 from skerry_registry.reasons import Reasons
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TypeAlias
 
     from skerry.signals import Json
@@ -122,7 +121,7 @@ class Envelopes:
             if command.verb == "retrieve" and commands.is_smart(command):
                 return await self._choose(asked, command, sender)
             if not wish.labels:
-                response = await _in_time(self._registry.handle(command), wish.timeout or TIMEOUT)
+                response = await in_time(wish.timeout or TIMEOUT, self._registry.handle(command))
                 return protocol.response_envelope(command, response) if wish.answer and wish.timeout else None
             gathered = await gather(self._registry.handle(command), command, wish, self._streams.acks)
         except PathUnknown as error:
@@ -217,7 +216,7 @@ class Envelopes:
         wish = asked.wish(sender, query=True)
         questions = checks.read_checks(asked.members.get("value"))
         asker = Asker(sender.subjects, sender.reach)
-        found = await _in_time(checks.check(self._registry, asker, questions), wish.timeout)
+        found = await in_time(wish.timeout, checks.check(self._registry, asker, questions))
         return asked.answer(found)
 
     async def _retrieve_several(self, asked: _Asked, sender: Sender) -> Envelope:
@@ -239,7 +238,7 @@ class Envelopes:
             Command(verb="retrieve", id=id_, subjects=sender.subjects, headers=shared, origin=sender.origin)
             for id_ in wanted
         ]
-        found = await _in_time(self._registry.handle_all(commands), wish.timeout)
+        found = await in_time(wish.timeout, self._registry.handle_all(commands))
         return asked.answer(_found(found))
 
 
@@ -355,12 +354,3 @@ def _found(answers: Sequence[Response | SkerryError]) -> list[msgspec.Raw]:
         elif not isinstance(answer, ThingNotAccessible):
             raise answer
     return found
-
-
-async def _in_time(asking: Awaitable[Any], seconds: float) -> Any:
-    """What it comes to. Raises CommandTimeout."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await asking
-    except TimeoutError as error:
-        raise CommandTimeout(seconds=seconds) from error
