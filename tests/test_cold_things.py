@@ -178,6 +178,21 @@ async def test_what_changed_while_it_was_read_is_not_kept(tmp_path: Path):
         assert number_in(memory.text(IDS[0])) == 77
 
 
+async def test_rights_that_went_while_things_were_read_count(tmp_path: Path):
+    await fill(tmp_path)
+    async with counted(tmp_path) as (registry, store), Search(registry, store) as search:
+        await search.find(DITTO)
+        store.hold.clear()
+        reading = asyncio.create_task(retrieved(registry, IDS[:2], DITTO, None, "c", search.sees_all(DITTO)))
+        await store.asked.wait()
+        hidden = {"grant": [], "revoke": ["READ"]}
+        path = ("entries", "DEFAULT", "resources", "thing:/attributes/lines")
+        await change(registry, "modify", IDS[0], path, hidden, "policy")
+        await search.find(DITTO)
+        store.hold.set()
+        assert ["lines" in thing["attributes"] for thing in rows(await reading)] == [False, True]
+
+
 async def test_texts_are_bounded_the_least_used_go_first():
     cache = TextCache(3 * (100 + APIECE))
     for id_ in "abc":

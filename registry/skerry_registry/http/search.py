@@ -27,6 +27,7 @@ from skerry_registry.http.exchange import Exchange
 from skerry_registry.http.options import Option, Place, after_of, cursor_of, order, read_option
 from skerry_registry.http.request import Request, parameters_in
 from skerry_registry.identities.namespaces import Reach
+from skerry_registry.memory import Memory
 from skerry_registry.search.query import After
 from skerry_registry.search.search import Search
 from skerry_registry.search.wishes import predicate_of, reached
@@ -269,7 +270,7 @@ async def shown(  # noqa: PLR0917 - as `retrieved`
         if start:
             await asyncio.sleep(0)  # others have their turn
         part = ids[start : start + TURN]
-        texts = await door.memory.found(filter(whole, part)) if whole is not None and selector is None else {}
+        texts = await _taken(door.memory, part, whole) if whole is not None and selector is None else {}
         commands = [
             Command(verb="retrieve", id=id_, subjects=subjects, headers=headers) for id_ in part if id_ not in texts
         ]
@@ -283,6 +284,12 @@ async def shown(  # noqa: PLR0917 - as `retrieved`
                     raise ThingsTooLarge(limit=ANSWER_MAX)
                 found.append((id_, Raw(text)))
     return found
+
+
+async def _taken(memory: Memory, ids: Sequence[str], whole: Callable[[str], bool]) -> dict[str, bytes]:
+    """Documents of things that may be read whole, also when they are here: rights may change while some are read."""
+    found = await memory.found(filter(whole, ids))
+    return {id_: text for id_, text in found.items() if whole(id_)}
 
 
 def _answered(answer: Response | SkerryError) -> bytes | None:
