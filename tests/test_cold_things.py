@@ -197,11 +197,11 @@ async def test_texts_are_bounded_the_least_used_go_first():
     cache = TextCache(3 * (100 + APIECE))
     for id_ in "abc":
         cache.keep(cache.begin([id_]), [id_], {id_: bytes(100)})
-    assert cache.find("a") == bytes(100)
+    assert cache.find("a", None) == bytes(100)
     cache.keep(cache.begin("dx"), "dx", {"d": bytes(100)})
-    assert [id_ for id_ in "abcdx" if cache.find(id_) is not None] == ["a", "c", "d"]
+    assert [id_ for id_ in "abcdx" if cache.find(id_, None) is not None] == ["a", "c", "d"]
     cache.keep(cache.begin("a"), "a", {"a": bytes(90)})
-    assert (len(cache), cache.find("a")) == (3, bytes(90))
+    assert (len(cache), cache.find("a", None)) == (3, bytes(90))
     cache.keep(cache.begin("e"), "e", {"e": bytes(2_000)})
     assert len(cache) == 0
 
@@ -210,10 +210,33 @@ async def test_of_two_readings_the_later_one_is_kept():
     cache = TextCache(10_000)
     one, two = cache.begin("a"), cache.begin("a")
     cache.keep(one, "a", {"a": b"one"})
-    assert cache.find("a") is None
+    assert cache.find("a", None) is None
     cache.keep(two, "a", {"a": b"two"})
-    assert cache.find("a") == b"two"
+    assert cache.find("a", None) == b"two"
     three = cache.begin("a")
     cache.forget("a")
     cache.keep(three, "a", {"a": b"three"})
-    assert cache.find("a") is None
+    assert cache.find("a", None) is None
+
+
+async def test_a_text_is_of_one_revision():
+    cache = TextCache(10_000)
+    cache.put("a", 1, b"one")
+    assert (cache.find("a", 1), cache.find("a", 2), cache.find("a", None)) == (b"one", None, None)
+    cache.put("a", 2, b"two")
+    assert (cache.find("a", 1), cache.find("a", 2), len(cache)) == (None, b"two", 1)
+
+
+async def test_what_is_decoded_is_told_as_it_is_after_each_change(tmp_path: Path):
+    await fill(tmp_path)
+    async with counted(tmp_path, cache_things=2, snapshot_events=1) as (registry, _):
+        memory = registry.memory
+        for number in range(3):
+            await change(registry, "modify", IDS[0], ("attributes", "n"), number)
+            assert [number_in(memory.text(IDS[0])) for _ in range(2)] == [number, number]
+        while memory.text(IDS[0]) is not None:  # until it is no longer decoded
+            for id_ in IDS[4:]:
+                await memory.bring("thing", [id_])
+        assert {number_in(text) for text in (await memory.found(IDS[:1])).values()} <= {2}
+        await memory.bring("thing", IDS[:1])
+        assert number_in(memory.text(IDS[0])) == 2

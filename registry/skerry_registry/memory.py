@@ -62,8 +62,15 @@ class Memory:
         """A thing's whole document, as JSON; None: there is none, or it takes waiting (`found`) to know."""
         entry = self._heads.find(("thing", id_))
         if entry is None:
-            return self._texts.find(id_)
-        return None if entry.held.document is None else encode(entry.held.document)
+            return self._texts.find(id_, None)
+        held = entry.held
+        if held.document is None:
+            return None
+        text = self._texts.find(id_, held.revision)
+        if text is None:
+            text = encode(held.document)
+            self._texts.put(id_, held.revision, text)
+        return text
 
     async def texts(self, ids: Iterable[str]) -> dict[str, bytes]:
         """The whole documents, as JSON, of existing things among these that are not here, and need not be brought here."""
