@@ -257,6 +257,18 @@ async def test_only_one_look_is_taken_where_nothing_is_desired() -> None:
         assert list(touched()) == ["x:a"]
 
 
+async def test_what_is_deleted_is_forgotten() -> None:
+    async with twins() as registry:
+        desired = Desired(registry)
+        async with following(desired):
+            await put(registry, "x:a", value={"features": {"f": {"desiredProperties": {"a": 2}}}})
+            await until(lambda: "x:a" in desired._open)
+            assert desired._desiring == {"x:a"}
+            await registry.handle(Command(verb="delete", id="x:a", subjects=ADMIN))
+            assert not desired._desiring
+            await until(lambda: not desired._open)
+
+
 async def test_a_greeting_of_many_things_leaves_others_their_turns() -> None:
     async with twins() as registry:
         desired = Desired(registry)

@@ -150,6 +150,8 @@ class Desired:
                 ):
                     desiring.add(event.id)
                     touched[event.id] = None
+                if after.document is None:
+                    desiring.discard(event.id)
             elif self._subscribers:
                 for subscriber in self._subscribers:
                     subscriber.doubtful = True
