@@ -71,8 +71,8 @@ class Sorted:
     def __init__(self, codes: NDArray[np.int32], numbers: NDArray[np.float64]) -> None:
         self._slots = np.lexsort((numbers, codes))
         ordered = codes[self._slots]
+        # By code: where it begins; one more, where the last one ends.
         self._firsts: NDArray[np.int64] = np.searchsorted(ordered, np.arange(int(ordered[-1]) + 2, dtype=np.int32))
-        """By code: where it begins; one more, where the last one ends."""
         first, last = self._range(NUMBER)
         self._numbers = numbers[self._slots[first:last]]
 

@@ -242,10 +242,7 @@ class Search:
         self.index.slots.enter()
         try:
             fields = {*map(term_field, look.terms), *others} - {ID, NAMESPACE}
-            reader = self._readers.current(subjects)
-            if reader is None:
-                reader = await self._within(look.until, self._readers.reader(subjects))
-            fields |= reader.witnesses
+            fields |= (await self._within(look.until, self._readers.reader(subjects))).witnesses
             look.fields = frozenset(fields)
             if fields:
                 look.columns = await self._within(look.until, self.index.columns.pin(fields))
@@ -314,7 +311,7 @@ class Search:
 
     async def _views(self, look: _Look) -> tuple[Reader, Views]:
         """The rights of who asks as they are now, and what his question comes to under them."""
-        reader = self._readers.current(look.subjects) or await self._readers.reader(look.subjects)
+        reader = await self._readers.reader(look.subjects)
         return reader, Views(reader, self.index.guards, look.predicate, look.terms, look.fields)
 
     def _piece(
