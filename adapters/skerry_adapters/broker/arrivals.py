@@ -40,10 +40,6 @@ class Arrival(Struct, eq=False):
         """The packet's; plain ones have none."""
         return self.packets[0].properties or {}
 
-    def qualities(self) -> list[int]:
-        """The QoS of each packet."""
-        return [packet.qos for packet in self.packets]
-
 
 def resolved(packet: Publish, aliases: dict[int, str]) -> Publish:
     """The packet with the topic that its topic alias stands for; or the alias stands for its topic from now on."""

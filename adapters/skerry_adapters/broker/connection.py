@@ -289,7 +289,7 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.unacknowledged -= len(arrival.packets)
-        self._expected -= arrival.qualities().count(1)
+        self._expected -= [packet.qos for packet in arrival.packets].count(1)
         acks = acknowledgements(arrival, self.version)
         if acks:
             self.write(acks)
