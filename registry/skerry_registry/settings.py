@@ -178,7 +178,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 50_000
     cache_text_bytes: Annotated[
         int,
-        Meta(ge=0, description="Memory for the documents of things that were found, as JSON, for the next who find them."),
+        Meta(
+            ge=0, description="Memory for the documents of things that were found, as JSON, for the next who find them."
+        ),
     ] = 256_000_000
     audit_retention_days: Annotated[
         float, Meta(ge=0, description="Audit records older than this are forgotten; 0 keeps all.")
