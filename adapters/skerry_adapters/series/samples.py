@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from itertools import chain
 from math import isfinite
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
@@ -76,13 +77,9 @@ class Sampling:
         return pointers
 
 
-def _set_by(event: Event) -> Iterable[tuple[Path, dict[str, Any]]]:
+def _set_by(event: Event) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The properties that an event sets, with the place of their feature, or members of one of them, with their own."""
-    path, value = event.path, event.value
-    if len(path) == 2 and path[0] == "features" and event.late is UNSET and type(value) is dict and len(value) == 1:
-        properties = value.get("properties")
-        return ((path, properties),) if properties and type(properties) is dict else ()
-    return [*_below(path, value), *_below(path, event.late)]
+    return chain(_below(event.path, event.value), _below(event.path, event.late))
 
 
 def _below(path: Path, value: Json) -> Iterator[tuple[Path, dict[str, Any]]]:
