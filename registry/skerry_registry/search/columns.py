@@ -126,7 +126,8 @@ class Columns:
         for column in self._always:
             _put(column, slot, _values(column.field, held))
         path, patch = event.path, event.value
-        if len(path) == 2 and event.revision == held.revision and self._note_message(event, slot):
+        is_newest = event.revision == held.revision  # else what it says may be overwritten by another of the same commit
+        if is_newest and len(path) == 2 and self._note_message(event, slot):
             return
         if event.metadata is not UNSET and path:
             metadata = self._root.below.get("_metadata")
@@ -172,7 +173,7 @@ class Columns:
         ]
         alone = len(columns) == len(found) and not any(node.below for _, node in found)
         above = passed or any(node.column is not None for node in (*nodes, *parents))
-        plain = alone and not above and path[0] == "features" and "{{" not in "".join(names)
+        plain = alone and not above and path[0] == "features" and not _may_be_patterns(names)
         self._make_way((*path, *names))
         concerned = self._concerned[path, *names] = columns if plain else None
         return concerned
@@ -201,7 +202,7 @@ class Columns:
     def _put_merged(self, node: _Node, patch: dict[str, Json], slot: int, held: Held, depth: int) -> None:
         """Set the columns that a merge patch at this node touches."""
         below = node.below
-        if below and (("{{" in "".join(patch)) or (self._arrayed and _is_arrayed(node))):
+        if below and (_may_be_patterns(patch) or (self._arrayed and _is_arrayed(node))):
             _put_all(node, slot, held)
             return
         column = node.column
@@ -343,6 +344,11 @@ def _put_all(node: _Node, slot: int, held: Held) -> None:
         _put(column, slot, _values(column.field, held))
     for below in node.below.values():
         _put_all(below, slot, held)
+
+
+def _may_be_patterns(names: Iterable[str]) -> bool:
+    """Whether there may be a key among the names that stands for others (`patch.is_pattern`); quick to say no."""
+    return "{{" in "".join(names)
 
 
 def _is_arrayed(node: _Node) -> bool:
