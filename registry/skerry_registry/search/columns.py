@@ -126,7 +126,7 @@ class Columns:
         for column in self._always:
             _put(column, slot, _values(column.field, held))
         path, patch = event.path, event.value
-        is_newest = event.revision == held.revision  # else what it says may be overwritten by another of the same commit
+        is_newest = event.revision == held.revision  # another of the same commit may overwrite an older one
         if is_newest and len(path) == 2 and self._note_message(event, slot):
             return
         if event.metadata is not UNSET and path:
