@@ -45,7 +45,7 @@ PIECE = 32_768
 """Slots that are looked at in one go."""
 FEW = 8
 """Among how many slots one must be in question for those in question to be looked at one by one."""
-APIECE = 4
+SINGLY = 4
 """So many slots in question, or fewer, are judged one by one, which takes no arrays."""
 DOCUMENTS = 200
 """Things that are looked into one by one between others' turns."""
@@ -300,7 +300,7 @@ class Search:
                     reader, views = await self._views(look)
             end = min(start + PIECE, total)
             at = slice(start, end) if candidates is None else candidates[start:end]
-            if isinstance(at, np.ndarray) and len(at) <= APIECE:
+            if isinstance(at, np.ndarray) and len(at) <= SINGLY:
                 some, unsure = self._one_by_one(at, views, namespaces)
             else:
                 some, unsure = self._piece(at, views, namespaces)
